@@ -1,0 +1,1 @@
+//! Trees in memory, faults on demand, disks and processes for tests.
