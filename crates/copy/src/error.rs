@@ -138,11 +138,13 @@ pub enum ErrorClass {
     Escape,
     /// What was read back differs from what was written.
     Corrupt,
+    /// A limit that the caller set does not allow it.
+    Limit,
     Other,
 }
 
 impl ErrorClass {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Transient,
         Self::NoSpace,
         Self::Io,
@@ -154,6 +156,7 @@ impl ErrorClass {
         Self::ReadOnly,
         Self::Escape,
         Self::Corrupt,
+        Self::Limit,
         Self::Other,
     ];
 
@@ -170,6 +173,7 @@ impl ErrorClass {
             Self::ReadOnly => "read_only",
             Self::Escape => "escape",
             Self::Corrupt => "corrupt",
+            Self::Limit => "limit",
             Self::Other => "other",
         }
     }
@@ -178,7 +182,14 @@ impl ErrorClass {
     fn of(errno: Errno) -> Self {
         match errno {
             // ESTALE: the server restarted or the handle was evicted; a new look-up may help.
-            Errno::INTR | Errno::AGAIN | Errno::STALE | Errno::TIMEDOUT | Errno::BUSY | Errno::NOMEM => Self::Transient,
+            Errno::INTR
+            | Errno::AGAIN
+            | Errno::STALE
+            | Errno::TIMEDOUT
+            | Errno::BUSY
+            | Errno::NOMEM
+            | Errno::MFILE
+            | Errno::NFILE => Self::Transient,
             Errno::NOSPC | Errno::DQUOT => Self::NoSpace,
             Errno::IO | Errno::NODEV | Errno::NXIO | Errno::NOTCONN | Errno::CONNABORTED | Errno::SHUTDOWN => Self::Io,
             Errno::ACCESS | Errno::PERM => Self::Denied,
@@ -238,6 +249,7 @@ impl FsError {
         match self.class {
             ErrorClass::Changed => "it changed while it was copied".into(),
             ErrorClass::Corrupt => "what was read back differs from what was written".into(),
+            ErrorClass::Limit => "the limit of removals is reached".into(),
             ErrorClass::Escape => "the name would leave the tree".into(),
             ErrorClass::Exists => "another entry of the directory has this name in the destination".into(),
             ErrorClass::Unsupported => "the file system does not take it".into(),

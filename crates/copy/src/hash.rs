@@ -88,7 +88,7 @@ impl BlockSum {
 }
 
 /// Tells whether all bytes are zero; looks at little of what is not.
-pub fn is_zero(data: &[u8]) -> bool {
+pub(crate) fn is_zero(data: &[u8]) -> bool {
     data.chunks(4096).all(|chunk| {
         // Wide enough for the compiler to use vector registers.
         let (middle, tail) = chunk.as_chunks::<64>();
@@ -123,7 +123,7 @@ impl Sequential {
 
     /// Adds `count` zero bytes: a hole.
     pub(crate) fn update_zeros(&mut self, mut count: u64) {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while count > 0 {
             let n = count.min(ZEROS.len() as u64);
             self.update(&ZEROS[..n as usize]);

@@ -39,8 +39,8 @@ pub use engine::{CopyContext, compare_trees, copy_tree};
 pub use error::{CopyError, ErrorClass, Fault, FsError, FsOp, FsResult};
 pub use filter::Filter;
 pub use hash::{BLOCK, BlockSum, Checksum, HashKind};
-pub use local::LocalTree;
-pub use meta::{ACL_ACCESS, ACL_DEFAULT, EntryKind, FileId, InodeFlags, Metadata, Timestamp, Xattrs};
+pub use local::{LocalTree, Weakness, weaken};
+pub use meta::{ACL_ACCESS, ACL_DEFAULT, EntryKind, FileId, InodeFlags, Metadata, Timestamp, Xattr, Xattrs};
 pub use monitor::{Monitor, NoMonitor, Progress, Stage};
 pub use options::{
     Compare, CompareOptions, CopyOptions, Delete, Devices, Limits, Movers, OnFault, OnLoss, Records, Sparse, Sync,

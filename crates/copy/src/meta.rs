@@ -125,10 +125,13 @@ impl Metadata {
 
 /// Extended attributes, POSIX ACLs and file capabilities among them, sorted by name.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Xattrs(Vec<(Box<[u8]>, Box<[u8]>)>);
+pub struct Xattrs(Vec<Xattr>);
+
+/// Name and value.
+pub type Xattr = (Box<[u8]>, Box<[u8]>);
 
 impl Xattrs {
-    pub fn new(mut list: Vec<(Box<[u8]>, Box<[u8]>)>) -> Self {
+    pub fn new(mut list: Vec<Xattr>) -> Self {
         list.sort();
         Self(list)
     }
@@ -166,6 +169,7 @@ impl InodeFlags {
     const CARRIED: u32 =
         0x8 | Self::IMMUTABLE | Self::APPEND | 0x40 | 0x80 | 0x1_0000 | 0x2_0000 | 0x80_0000 | 0x2000_0000;
 
+    #[must_use]
     pub fn carried(self) -> Self {
         Self(self.0 & Self::CARRIED)
     }
@@ -175,6 +179,7 @@ impl InodeFlags {
         self.0 & (Self::IMMUTABLE | Self::APPEND) != 0
     }
 
+    #[must_use]
     pub fn without_freezing(self) -> Self {
         Self(self.0 & !(Self::IMMUTABLE | Self::APPEND))
     }
@@ -202,5 +207,30 @@ mod tests {
         let a = Xattrs::new(vec![pair("user.b", "2"), pair("user.a", "1")]);
         assert_eq!(a, Xattrs::new(vec![pair("user.a", "1"), pair("user.b", "2")]));
         assert_eq!(a.get(b"user.b"), Some(&b"2"[..]));
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests_support {
+    use super::*;
+
+    /// An ordinary file of no particular interest.
+    pub(crate) fn plain() -> Metadata {
+        let time = Timestamp::default();
+        Metadata {
+            kind: EntryKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            size_bytes: 0,
+            allocated_bytes: 0,
+            atime: time,
+            mtime: time,
+            ctime: time,
+            rdev: 0,
+            links: 1,
+            id: FileId { device: 1, inode: 1 },
+            attributes: 0,
+        }
     }
 }

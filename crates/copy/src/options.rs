@@ -170,6 +170,8 @@ pub struct Limits {
     pub batch_entries_network: usize,
     /// Bytes of one read or write. Larger ones gain nothing once the buffer leaves the processor's cache.
     pub buffer_bytes: usize,
+    /// The same on a network share, where one large request is cheaper than several small ones.
+    pub buffer_bytes_network: usize,
     /// Bytes of a large file that a worker claims at once.
     pub range_bytes: u64,
     /// Files below this are moved by one read and one write.
@@ -199,6 +201,7 @@ impl Default for Limits {
             batch_entries: 16,
             batch_entries_network: 4,
             buffer_bytes: 256 << 10,
+            buffer_bytes_network: 1 << 20,
             range_bytes: 8 << 20,
             small_bytes: 128 << 10,
             reflink_bytes_min: 64 << 10,

@@ -107,8 +107,6 @@ pub enum LossKind {
     InodeFlags,
     /// Preallocated space became holes.
     Preallocation,
-    /// Holes are allocated.
-    Holes,
     /// The name became a file of its own.
     HardLink,
     /// A FIFO, socket or device that could not be made.
@@ -116,7 +114,7 @@ pub enum LossKind {
 }
 
 impl LossKind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 14] = [
         Self::Owner,
         Self::Mode,
         Self::Times,
@@ -129,7 +127,6 @@ impl LossKind {
         Self::DefaultAcl,
         Self::InodeFlags,
         Self::Preallocation,
-        Self::Holes,
         Self::HardLink,
         Self::SpecialFile,
     ];
@@ -148,7 +145,6 @@ impl LossKind {
             Self::DefaultAcl => "default-acl",
             Self::InodeFlags => "inode-flags",
             Self::Preallocation => "preallocation",
-            Self::Holes => "holes",
             Self::HardLink => "hard-link",
             Self::SpecialFile => "special-file",
         }

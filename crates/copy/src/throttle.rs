@@ -21,6 +21,16 @@ impl Throttle {
         throttle
     }
 
+    /// Sets what a run's own limits say, where the caller has set nothing.
+    pub(crate) fn set_defaults(&self, bytes_per_second: Option<u64>, operations_per_second: Option<u64>) {
+        if bytes_per_second.is_some() && self.bandwidth().is_none() {
+            self.set_bandwidth(bytes_per_second);
+        }
+        if operations_per_second.is_some() && self.operations().is_none() {
+            self.set_operations(operations_per_second);
+        }
+    }
+
     /// Takes effect within 50 ms, also for workers that wait already.
     pub fn set_bandwidth(&self, bytes_per_second: Option<u64>) {
         self.bytes.set(bytes_per_second);

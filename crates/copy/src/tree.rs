@@ -15,6 +15,8 @@ use crate::meta::{EntryKind, InodeFlags, Metadata, Timestamp, Xattrs};
 /// What is known of a whole tree before it is walked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TreeFacts {
+    /// Where the tree is: for people, and to find what is remembered of it.
+    pub location: Vec<u8>,
     /// The file system's type, for people: `ext4`, `nfs`, `fuse`.
     pub fs_type: String,
     /// Every operation is a round trip: many should be in flight.
@@ -30,17 +32,20 @@ pub struct TreeFacts {
     pub xattrs: bool,
     pub acls: bool,
     pub inode_flags: bool,
-    /// `SEEK_DATA` finds holes. False for file systems that call everything data (CephFS).
+    /// `SEEK_DATA` finds holes. False for file systems that call everything data (`CephFS`).
     pub reports_holes: bool,
     /// Device number of the root, to see whether two trees share a file system.
     pub device: u64,
     pub read_only: bool,
+    /// Mode bits that the process's umask takes from what it creates.
+    pub umask: u32,
 }
 
 impl TreeFacts {
     /// Facts of a small, capable, local tree; memory trees start from it.
     pub fn plain(fs_type: &str) -> Self {
         Self {
+            location: fs_type.into(),
             fs_type: fs_type.into(),
             is_network: false,
             used_bytes: 0,
@@ -55,6 +60,7 @@ impl TreeFacts {
             reports_holes: true,
             device: 0,
             read_only: false,
+            umask: 0,
         }
     }
 }
@@ -138,6 +144,8 @@ pub trait SourceDir: Send + Sync + Debug {
     /// A hint that only subdirectories are being worked on: the implementation may give its descriptor back and take
     /// it again later.
     fn park(&self) {}
+    /// A hint that this directory is done and its parent is used next.
+    fn leave(&self) {}
 }
 
 /// An open regular file of a tree that is read.
@@ -147,18 +155,31 @@ pub trait SourceFile: Send + Sync + Debug {
     /// The next stretch of data at or after `from`; `None` when only a hole follows.
     fn next_data(&self, from: u64) -> FsResult<Option<Range<u64>>>;
     fn metadata(&self) -> FsResult<Metadata>;
+    /// Attributes of which only size, times of change and identity must be of now. Reading moves the access time, and
+    /// asking a server for that again would cost a round trip a file.
+    fn content_state(&self) -> FsResult<Metadata> {
+        self.metadata()
+    }
     fn xattrs(&self) -> FsResult<Xattrs>;
     fn flags(&self) -> FsResult<Option<InodeFlags>>;
     /// Stretches that are allocated but were never written, also beyond the end of the file; empty where unknown.
     fn unwritten(&self) -> FsResult<Vec<Range<u64>>> {
         Ok(Vec::new())
     }
+    /// A hint that the file is read from its beginning to its end.
+    fn will_read_all(&self) {}
     /// Fraction of the file that is in memory already, where the kernel tells.
     fn cached(&self) -> Option<f64> {
         None
     }
     /// Forgets what of the file is in memory, so that the next read comes from storage. Best effort.
     fn forget_cache(&self) {}
+    /// A hint that every byte is read once, in large stretches: the page cache would only cost.
+    fn bypass_cache(&self) {}
+    /// Takes off the inode flags that forbid changes. For files of a destination, which can be read, too.
+    fn thaw(&self) -> FsResult<()> {
+        Ok(())
+    }
     /// A descriptor opens the kernel's own movers: reflink and `copy_file_range`.
     fn descriptor(&self) -> Option<BorrowedFd<'_>> {
         None

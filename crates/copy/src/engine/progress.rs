@@ -1,0 +1,92 @@
+//! The one place that derives percent, rates and remaining time from the counters.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::run::{Run, lock};
+use crate::monitor::{Progress, Stage};
+use crate::report::Counters;
+
+/// Keeps what is needed to make one look at a run comparable with the next.
+pub(super) struct Gauge {
+    /// The part of the whole that this stage is, as percent before and after it.
+    part: (f64, f64),
+    /// When the whole began.
+    started: Instant,
+    percent: f64,
+    samples: VecDeque<(Instant, f64, f64)>,
+    /// Entries were counted to their end.
+    scan_ended: bool,
+}
+
+/// Rates are over this much of the past.
+const WINDOW: Duration = Duration::from_secs(5);
+/// An entry is work too: as much as so many bytes.
+const ENTRY_BYTES: f64 = 16.0 * 1024.0;
+
+impl Gauge {
+    /// `part`: where this stage begins and ends on the way from 0 to 100.
+    pub(super) fn new(part: (f64, f64), started: Instant) -> Self {
+        Self { part, started, percent: part.0, samples: VecDeque::new(), scan_ended: false }
+    }
+
+    pub(super) fn look(&mut self, run: &Run<'_>, stage: Stage, workers: usize) -> Progress {
+        let counters = run.totals();
+        let moved = run.moved_bytes.load(std::sync::atomic::Ordering::Relaxed) as f64;
+        let (bytes_per_second, entries_per_second) = self.rates(moved, counters.done_entries as f64);
+        self.scan_ended = self.scan_ended || run.queue.scan_has_ended();
+        // Files on their way are worth their bytes already.
+        let in_flight = (moved - counters.copied_bytes as f64).max(0.0);
+        let done = counters.done_bytes as f64 + in_flight + counters.done_entries as f64 * ENTRY_BYTES;
+        let total = self.total(run, &counters, done);
+        let (from, to) = self.part;
+        let percent = match stage {
+            Stage::Done => 100.0,
+            _ => (from + (to - from) * done / total.max(1.0)).min(to).min(99.9),
+        };
+        self.percent = self.percent.max(percent);
+        let speed = bytes_per_second + entries_per_second * ENTRY_BYTES;
+        let remaining = (stage == Stage::Transfer && speed > 0.0 && self.started.elapsed() > Duration::from_secs(1))
+            .then(|| Duration::from_secs_f64(((total - done).max(0.0) / speed).min(1e9)));
+        let current = lock(&run.current).as_ref().map(|(dir, name)| dir.path(name));
+        Progress {
+            stage,
+            percent: self.percent,
+            total_entries: self.scan_ended.then_some(counters.scanned_entries),
+            total_bytes: None,
+            counters,
+            elapsed: self.started.elapsed(),
+            bytes_per_second,
+            entries_per_second,
+            remaining,
+            current,
+            workers,
+        }
+    }
+
+    /// Until everything is listed, what the file system has in use is the best guess; then the entries that are left
+    /// are taken to be like those that are done.
+    fn total(&self, run: &Run<'_>, counters: &Counters, done: f64) -> f64 {
+        let facts = run.cx.source.facts();
+        if !self.scan_ended {
+            let used = facts.used_bytes as f64 + facts.used_entries as f64 * ENTRY_BYTES;
+            return used.max(done);
+        }
+        let left = counters.scanned_entries.saturating_sub(counters.done_entries) as f64;
+        done + left * done / (counters.done_entries.max(1) as f64)
+    }
+
+    fn rates(&mut self, bytes: f64, entries: f64) -> (f64, f64) {
+        let now = Instant::now();
+        self.samples.push_back((now, bytes, entries));
+        while self.samples.len() > 2 && now.duration_since(self.samples[0].0) > WINDOW {
+            self.samples.pop_front();
+        }
+        let (start, first_bytes, first_entries) = self.samples[0];
+        let seconds = now.duration_since(start).as_secs_f64();
+        if seconds < 0.05 {
+            return (0.0, 0.0);
+        }
+        ((bytes - first_bytes) / seconds, (entries - first_entries) / seconds)
+    }
+}
