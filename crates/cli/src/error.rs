@@ -1,0 +1,224 @@
+//! Every error of the command in words for people: what failed, why, and what to do about it.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+
+use copy::{CopyError, ErrorClass, FsError};
+
+use crate::exit::Exit;
+use crate::plan::shown;
+
+/// Why the command cannot begin or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    #[error("{0}")]
+    Usage(String),
+    #[error("cannot open SOURCE `{}`", shown(.path))]
+    OpenSource {
+        path: PathBuf,
+        #[source]
+        source: FsError,
+    },
+    #[error("cannot open DEST `{}`", shown(.path))]
+    OpenDest {
+        path: PathBuf,
+        #[source]
+        source: FsError,
+    },
+    #[error("cannot use `{}` as a further mount of DEST", shown(.path))]
+    Lane {
+        path: PathBuf,
+        #[source]
+        source: Box<CopyError>,
+    },
+    #[error("the {what} `{}` lies inside {tree}", shown(.path))]
+    InsideTree { what: &'static str, path: PathBuf, tree: &'static str },
+    #[error("DEST `{}` lies inside SOURCE", shown(.path))]
+    DestInsideSource { path: PathBuf },
+    #[error("cannot make the state directory `{}`", shown(.path))]
+    MakeState {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {attempt} the report `{}`", shown(.path))]
+    Report {
+        attempt: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot write to standard output")]
+    Output(#[source] io::Error),
+    #[error("cannot write the manual pages to `{}`", shown(.path))]
+    Man {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot listen for signals")]
+    Signals(#[source] io::Error),
+    #[error(transparent)]
+    Engine(#[from] CopyError),
+}
+
+impl CliError {
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Usage(_)
+            | Self::InsideTree { .. }
+            | Self::DestInsideSource { .. }
+            | Self::Engine(CopyError::Pattern { .. }) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// What failed, in one line.
+    pub fn headline(&self) -> String {
+        match self {
+            Self::Engine(CopyError::Preflight(_)) => "the copy cannot be right, so nothing was copied".into(),
+            error => error.to_string(),
+        }
+    }
+
+    /// Why, the nearest cause first.
+    pub fn causes(&self) -> Vec<String> {
+        if let Self::Engine(CopyError::Preflight(refusals)) = self {
+            return refusals.clone();
+        }
+        let mut causes = Vec::new();
+        let mut next = self.source();
+        while let Some(error) = next {
+            causes.push(match error.downcast_ref::<FsError>() {
+                // "cannot open: ..." adds nothing to a line that says so already.
+                Some(error) => error.reason(),
+                None => error.to_string(),
+            });
+            next = error.source();
+        }
+        causes
+    }
+
+    /// What to do, where there is something to say.
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::Usage(_) => "see `manila-data --help`",
+            Self::OpenSource { source, .. } => return open_hint(*source, "SOURCE"),
+            Self::OpenDest { source, .. } if source.class == ErrorClass::NotFound => {
+                "DEST is made if it is missing, but not the directories above it: \
+                 make them first, or check that the file system is mounted"
+            }
+            Self::OpenDest { source, .. } => return open_hint(*source, "DEST"),
+            Self::Lane { .. } => "each `--dest-lane` is a directory where the share of DEST is mounted once more",
+            Self::InsideTree { what: "report", .. } => "write the report to a place outside of both trees",
+            Self::InsideTree { .. } => "name another directory with `--state-dir`, or use `--no-state`",
+            Self::DestInsideSource { .. } => {
+                "a copy into its own source never ends: name a DEST outside of SOURCE, \
+                 or copy the directories below SOURCE one by one"
+            }
+            Self::MakeState { .. } | Self::Engine(CopyError::State { .. }) => {
+                "name another directory with `--state-dir`, or use `--no-state` to remember nothing between runs"
+            }
+            Self::Report { source, .. } => return report_hint(source),
+            Self::Engine(error) => return engine_hint(error),
+            Self::Man { .. } => "the directory must exist and be writable",
+            Self::Output(_) | Self::Signals(_) => return None,
+        };
+        Some(hint.into())
+    }
+}
+
+fn open_hint(error: FsError, name: &str) -> Option<String> {
+    Some(match error.class {
+        ErrorClass::NotFound => {
+            format!("check the spelling of {name}, and whether its file system is mounted")
+        }
+        ErrorClass::Denied => "run the command as root, or as a user who may read the whole tree".into(),
+        // The engine's word for "not a directory": the name stands for another kind of entry.
+        ErrorClass::Changed => format!("{name} must be a directory; what is in it is copied, not the directory itself"),
+        ErrorClass::ReadOnly => "the file system is mounted read-only: mount it read-write".into(),
+        ErrorClass::NoSpace => "make room on the file system, or raise the quota".into(),
+        ErrorClass::Transient | ErrorClass::Io => {
+            "the storage does not answer as it should: look at the mount and at the kernel's log".into()
+        }
+        _ => return None,
+    })
+}
+
+fn report_hint(error: &io::Error) -> Option<String> {
+    Some(match error.kind() {
+        io::ErrorKind::NotFound => "the directory of the report must exist".into(),
+        io::ErrorKind::PermissionDenied => "write the report to a directory that you may write to".into(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "make room, or write only what changed: `--report-entries changes`".into()
+        }
+        io::ErrorKind::InvalidInput => "name a regular file; for a stream use `--json`".into(),
+        _ => return None,
+    })
+}
+
+fn engine_hint(error: &CopyError) -> Option<String> {
+    let hint = match error {
+        CopyError::OpenSource(error) => return open_hint(*error, "SOURCE"),
+        CopyError::OpenDest(error) => return open_hint(*error, "DEST"),
+        CopyError::Busy { .. } => "wait until the other copy has ended, or stop it; two would undo each other's work",
+        CopyError::Panicked => {
+            "this is a defect of manila-data: please report it with the lines above; \
+             nothing that was copied is lost, and a further run goes on from here"
+        }
+        CopyError::Thread(_) => "lower `--workers`, or raise the limit on processes (`ulimit -u`)",
+        CopyError::Pattern { .. } => "patterns are globs: `*`, `**`, `?`, `[abc]`, `{a,b}`; `\\` takes away a meaning",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use copy::FsOp;
+
+    use super::*;
+
+    fn fs_error(class: ErrorClass, errno: i32) -> FsError {
+        FsError { op: FsOp::Open, class, errno }
+    }
+
+    #[test]
+    fn an_error_has_a_headline_causes_and_a_hint() {
+        let error = CliError::OpenSource { path: "/no\n".into(), source: fs_error(ErrorClass::NotFound, 2) };
+        assert_eq!(error.headline(), "cannot open SOURCE `/no\\x0a`");
+        assert_eq!(error.causes(), ["no such file or directory"]);
+        assert!(error.hint().is_some_and(|hint| hint.contains("spelling") && hint.contains("mounted")));
+        assert_eq!(error.exit(), Exit::Failed);
+    }
+
+    #[test]
+    fn each_common_error_says_what_to_do() {
+        let check = |error: CliError, words: &str| {
+            let hint = error.hint().unwrap_or_default();
+            assert!(hint.contains(words), "{error:?}: {hint}");
+        };
+        let open = |class, errno| CliError::OpenDest { path: "d".into(), source: fs_error(class, errno) };
+        let io = |kind| CliError::Report { attempt: "write", path: "r".into(), source: io::Error::from(kind) };
+        check(open(ErrorClass::NotFound, 2), "not the directories above it");
+        check(open(ErrorClass::Denied, 13), "as root");
+        check(open(ErrorClass::Changed, 20), "must be a directory");
+        check(open(ErrorClass::ReadOnly, 30), "read-only");
+        check(CopyError::Busy { pid: "7".into() }.into(), "wait");
+        check(CopyError::State { what: "x".into(), source: None }.into(), "--no-state");
+        check(CliError::MakeState { path: "s".into(), source: io::ErrorKind::PermissionDenied.into() }, "--state-dir");
+        check(io(io::ErrorKind::NotFound), "must exist");
+        check(io(io::ErrorKind::StorageFull), "changes");
+        let state = CliError::InsideTree { what: "state directory", path: "s".into(), tree: "DEST" };
+        check(state, "--state-dir");
+    }
+
+    #[test]
+    fn refusals_are_listed_one_by_one() {
+        let error = CliError::from(CopyError::Preflight(vec!["no space".into(), "no names".into()]));
+        assert_eq!(error.causes(), ["no space", "no names"]);
+        assert!(!error.headline().contains("no space"));
+        assert_eq!(error.exit(), Exit::Failed);
+    }
+}

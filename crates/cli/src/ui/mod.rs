@@ -1,0 +1,10 @@
+//! Everything the command says: to people on standard error, to programs on standard output.
+
+pub mod console;
+pub mod errors;
+pub mod json;
+pub mod monitor;
+pub mod output;
+pub mod progress;
+pub mod summary;
+pub mod units;

@@ -1,0 +1,12 @@
+//! The command from outside: the binary with a cleared environment, its output, its files and its exit codes.
+
+#![expect(unreachable_pub, reason = "`pub` says that other modules use it")]
+#![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
+
+mod copy;
+mod errors;
+mod help;
+mod report;
+mod signals;
+mod support;
+mod verify;
