@@ -214,6 +214,10 @@ impl Copy<'_> {
         if manner.extents && !movers.allows(Mover::Sparse) && !movers.allows(Mover::Ranges) && movers.forced.is_none() {
             return Err(FsError::found(FsOp::CopyRange, ErrorClass::Unsupported));
         }
+        if manner.extents {
+            // Before the first byte: XFS sets space aside behind a file that grows, and leaves it in the holes.
+            self.run.again(|| dest.set_len(size))?;
+        }
         if self.wants_ranges(opened, item) {
             return Ok(None);
         }

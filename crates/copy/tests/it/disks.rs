@@ -275,3 +275,18 @@ fn an_unprivileged_copy_of_what_it_may_read_is_right() {
     check_copy(&model, &from, &to, &options());
     assert_eq!(model.count(EntryKind::CharDevice), 0);
 }
+
+/// XFS sets space aside behind a file that grows, which must not stay in the holes of the copy.
+#[test]
+fn holes_of_a_large_sparse_file_hold_no_space_set_aside() {
+    let name = "holes_of_a_large_sparse_file_hold_no_space_set_aside";
+    let (from, to) = (lend!(name, LoopDisk::new(FsKind::Xfs)), lend!(name, LoopDisk::new(FsKind::Xfs)));
+    let data = vec![7; 256 << 10];
+    let extents: Vec<(u64, &[u8])> = (0..100).map(|i| (i * (5 << 20), &data[..])).collect();
+    let model = TreeModel::new().with("f", Entry::new(Body::File(Content::sparse(500 << 20, &extents))));
+    let (source, dest) = (from.subdir("source"), to.subdir("dest"));
+    build(&model, &source);
+    assert_clean(&copy_dir(&source, &dest, &options()));
+    let blocks = |dir: &Path| std::fs::metadata(dir.join("f")).unwrap().blocks() * 512;
+    assert!(blocks(&dest) <= blocks(&source) + (1 << 20), "{} and {}", blocks(&source), blocks(&dest));
+}
