@@ -281,9 +281,10 @@ fn an_unprivileged_copy_of_what_it_may_read_is_right() {
 fn holes_of_a_large_sparse_file_hold_no_space_set_aside() {
     let name = "holes_of_a_large_sparse_file_hold_no_space_set_aside";
     let (from, to) = (lend!(name, LoopDisk::new(FsKind::Xfs)), lend!(name, LoopDisk::new(FsKind::Xfs)));
-    let data = vec![7; 256 << 10];
-    let extents: Vec<(u64, &[u8])> = (0..100).map(|i| (i * (5 << 20), &data[..])).collect();
-    let model = TreeModel::new().with("f", Entry::new(Body::File(Content::sparse(500 << 20, &extents))));
+    let data = vec![7; 1 << 20];
+    // Of all sizes and distances: how much is set aside depends on what was written just before.
+    let extents: Vec<(u64, &[u8])> = (0..100_u64).map(|i| (i * (50 << 20), &data[..4096 << (i * 7 % 9)])).collect();
+    let model = TreeModel::new().with("f", Entry::new(Body::File(Content::sparse(5 << 30, &extents))));
     let (source, dest) = (from.subdir("source"), to.subdir("dest"));
     build(&model, &source);
     assert_clean(&copy_dir(&source, &dest, &options()));
