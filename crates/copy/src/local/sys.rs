@@ -2,7 +2,7 @@
 //! behaves as the engine believes.
 #![expect(unsafe_code, reason = "raw system calls; each block says why it is sound")]
 
-use std::ffi::{CStr, c_int, c_long, c_uint, c_void};
+use std::ffi::{CStr, c_long, c_uint};
 use std::os::fd::{AsRawFd as _, BorrowedFd, IntoRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -333,9 +333,6 @@ pub(crate) fn cpu_seconds() -> f64 {
     let seconds = |t: libc::timeval| t.tv_sec as f64 + t.tv_usec as f64 / 1e6;
     seconds(usage.ru_utime) + seconds(usage.ru_stime)
 }
-
-// Kept so that a reader of the signatures above need not look up what they pass.
-const _: () = assert!(size_of::<c_int>() == 4 && size_of::<*const c_void>() == 8);
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "the tests own what they name")]

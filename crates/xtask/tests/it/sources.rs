@@ -199,7 +199,7 @@ fn nothing_is_left_unfinished() {
 
 #[test]
 fn no_file_names_a_developers_machine() {
-    // A longer path that merely contains the words, such as `a/work/b`, is nobody's machine.
+    // A longer path that merely has such a folder somewhere in its middle is nobody's machine.
     let begins = |line: &str, at: usize| {
         !line[..at].chars().next_back().is_some_and(|c| c.is_alphanumeric() || "._-/}*".contains(c))
     };
