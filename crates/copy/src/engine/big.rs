@@ -211,13 +211,14 @@ impl Copy<'_> {
         }
         worker.counters.retries += 1;
         std::thread::sleep(self.run.limits.retry_pause);
-        let emptied = {
+        let again = {
             let making = file.making.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-            making.as_ref().map_or(Err(FsError::found(FsOp::Truncate, ErrorClass::Other)), |m| {
-                self.run.again(|| m.file.set_len(0))
-            })
+            let making = making.as_ref().ok_or(FsError::found(FsOp::Truncate, ErrorClass::Other))?;
+            self.run.again(|| making.file.set_len(0))?;
+            let again = self.reopen(worker, item)?;
+            self.size_first(&again, &*making.file, self.manner(&again)?)?;
+            again
         };
-        let again = emptied.and_then(|()| self.reopen(worker, item))?;
         *file.opened.write().unwrap_or_else(std::sync::PoisonError::into_inner) = again;
         *lock(&file.claims) = Claims { tries: tries + 1, ..Claims::default() };
         self.run.queue.add_ranges(file, 1);

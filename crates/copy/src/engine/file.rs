@@ -214,10 +214,7 @@ impl Copy<'_> {
         if manner.extents && !movers.allows(Mover::Sparse) && !movers.allows(Mover::Ranges) && movers.forced.is_none() {
             return Err(FsError::found(FsOp::CopyRange, ErrorClass::Unsupported));
         }
-        if manner.extents {
-            // Before the first byte: XFS sets space aside behind a file that grows, and leaves it in the holes.
-            self.run.again(|| dest.set_len(size))?;
-        }
+        self.size_first(opened, dest, manner)?;
         if self.wants_ranges(opened, item) {
             return Ok(None);
         }
@@ -234,6 +231,12 @@ impl Copy<'_> {
         Ok(Some(Moved { mover: Some(mover), bytes, checksum: hashing.finish(size) }))
     }
 
+    /// Gives a file with holes its size before its first byte: XFS sets space aside behind a file that grows, and leaves
+    /// it in the holes.
+    pub(super) fn size_first(&self, opened: &Opened, dest: &dyn DestFile, manner: Manner) -> FsResult<()> {
+        if manner.extents { self.run.again(|| dest.set_len(opened.meta.size_bytes)) } else { Ok(()) }
+    }
+
     /// After the last byte: the size where the end is a hole, and space that was set aside.
     pub(super) fn end_content(
         &self,
@@ -243,7 +246,7 @@ impl Copy<'_> {
         dest: &dyn DestFile,
         manner: Manner,
     ) -> FsResult<()> {
-        if manner.extents || manner.detect_zeros {
+        if manner.detect_zeros && !manner.extents {
             self.run.again(|| dest.set_len(opened.meta.size_bytes))?;
         }
         // Space beyond what the data needs may be set aside but unwritten: that is neither data nor a hole.
