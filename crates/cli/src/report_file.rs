@@ -10,11 +10,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use copy::EntryRecord;
+use job::documents::{Entry, ReportLine};
 use serde::Serialize;
 
 use crate::error::CliError;
 use crate::plan::parent;
-use crate::ui::json::{Entry, ReportLine};
 
 /// Lines are gathered in as many buffers as this, so that threads seldom meet.
 const SHARDS: usize = 32;

@@ -18,7 +18,7 @@ use crate::report_file::ReportFile;
 use crate::signals::StopSignals;
 use crate::trees;
 use crate::ui::console::{Console, Volume};
-use crate::ui::json::CopySummary;
+use crate::ui::json::CommandSummary;
 use crate::ui::monitor::{RunMonitor, Stdout};
 use crate::ui::output::Output;
 use crate::ui::progress::{ProgressDisplay, Style};
@@ -91,7 +91,7 @@ pub fn run(
     };
     let exit = Exit::of_copy(&report, signal);
     let is_dry = plan.options.dry_run;
-    let json = CopySummary::new(&report, is_dry, exit);
+    let json = CommandSummary::copy(&report, is_dry, exit);
     tell(&report, is_dry, exit, &warned, console);
     if matches!(stdout, Stdout::Events | Stdout::EventsAndEntries) {
         output.event("summary", &json);

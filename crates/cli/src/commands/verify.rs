@@ -14,7 +14,7 @@ use crate::report_file::ReportFile;
 use crate::signals::StopSignals;
 use crate::trees;
 use crate::ui::console::{Console, Volume};
-use crate::ui::json::VerifySummary;
+use crate::ui::json::CommandSummary;
 use crate::ui::monitor::{RunMonitor, Stdout};
 use crate::ui::output::Output;
 use crate::ui::progress::ProgressDisplay;
@@ -51,7 +51,7 @@ pub fn run(args: VerifyArgs, console: &Arc<Console>, output: &Output) -> Result<
         }
     };
     let exit = Exit::of_comparison(&report, signal);
-    let json = VerifySummary::new(&report, exit);
+    let json = CommandSummary::verify(&report, exit);
     tell(&report, exit, console);
     if stdout == Stdout::Events {
         output.event("summary", &json);

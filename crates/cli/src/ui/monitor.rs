@@ -3,9 +3,10 @@
 use std::sync::{Mutex, PoisonError};
 
 use copy::{Action, EntryKind, EntryRecord, Fault, Monitor, Progress};
+use job::documents::{Entry, FaultEntry};
 
 use super::console::Console;
-use super::json::{Entry, FaultEvent, WarningEvent};
+use super::json::WarningEvent;
 use super::output::Output;
 use super::progress::ProgressDisplay;
 use crate::report_file::ReportFile;
@@ -56,7 +57,7 @@ impl Monitor for RunMonitor<'_> {
     fn fault(&self, fault: &Fault) {
         self.console.fault(&fault.to_string());
         if matches!(self.stdout, Stdout::Events | Stdout::EventsAndEntries) {
-            self.output.event("fault", &FaultEvent::from(fault));
+            self.output.event("fault", &FaultEntry::from(fault));
         }
     }
 

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use copy::{Progress, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use job::documents;
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::console::{Console, is_capable_terminal};
-use super::json::ProgressEvent;
+
 use super::output::Output;
 use super::units::{Bytes, Count, Rate, Time, counted};
 
@@ -88,7 +89,7 @@ impl ProgressDisplay {
             }
             Style::Events => {
                 if state.pace.is_due(elapsed, Duration::ZERO, EVENT_INTERVAL) {
-                    output.event("progress", &ProgressEvent::from(progress));
+                    output.event("progress", &documents::Progress::from(progress));
                 }
             }
         }

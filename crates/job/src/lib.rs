@@ -1,0 +1,25 @@
+//! What a data job is, which step follows which, and who runs; and the ports through which jobs reach the world.
+//!
+//! A request becomes a [`Job`], durable in a [`JobStore`] before it is acknowledged. Knows no SQL, no HTTP, no AMQP and no
+//! mount command; those are adapters of the [`ports`].
+
+pub mod documents;
+mod door;
+mod id;
+mod model;
+mod ports;
+mod sensitive;
+pub mod spec;
+
+pub use door::{CutoverPrediction, DataService, DoorError, Figures, JobView, LiveEvent, Submitted, WaitsFor};
+pub use id::{BadJobId, EventSeq, Generation, JobId, NodeName, Version};
+pub use model::{
+    CutoverState, Failure, FailureCode, Hold, Intent, Job, Next, Origin, Outcome, PASSES_KEPT, Pass, PassFigures,
+    PassKind, Side, State, StateName, Step, StopReason, WorkEnding, WorkResult,
+};
+pub use ports::{
+    AccessError, Clock, Control, Created, Delivery, EventKind, Executor, IdempotencyKey, JobEvent, JobFilter, JobStore,
+    Notifier, NotifyError, Page, ShareAccess, StoreError, StoredEvent, SystemClock, WorkError, WorkEvent, WorkOrder,
+};
+pub use sensitive::{MASK, Secrets, Sensitive, is_secret_key, mask};
+pub use spec::{Endpoint, JobSpec, Kind};

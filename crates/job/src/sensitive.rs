@@ -1,0 +1,160 @@
+//! Text that may hold secrets: shown with them masked, whoever prints, logs or serialises it.
+//!
+//! The full text leaves through [`Sensitive::expose`] alone. Stores and worker pipes, which need it, carry the secrets
+//! of a specification apart from it ([`Secrets`]).
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What stands for a secret.
+pub const MASK: &str = "***";
+
+/// Names of options whose value is a secret, as mount helpers know them. Compared without regard to case.
+const SECRET_KEYS: [&str; 8] = ["pass", "password", "password2", "passwd", "secret", "credentials", "cred", "key"];
+
+/// Whether the value of an option of this name must never be shown.
+pub fn is_secret_key(key: &str) -> bool {
+    SECRET_KEYS.iter().any(|secret| key.eq_ignore_ascii_case(secret))
+}
+
+/// A text, and the same with its secrets masked.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Sensitive {
+    full: String,
+    shown: String,
+}
+
+impl Sensitive {
+    /// A text in which the values of secret options (`password=...`) are masked.
+    pub fn new(text: impl Into<String>) -> Self {
+        let full = text.into();
+        Self { shown: mask(&full), full }
+    }
+
+    /// A text that is a secret as a whole.
+    pub fn secret(text: impl Into<String>) -> Self {
+        Self { full: text.into(), shown: MASK.into() }
+    }
+
+    /// The full text. For the helper program, the store's secrets and the worker's pipe; never for a message.
+    pub fn expose(&self) -> &str {
+        &self.full
+    }
+
+    pub fn shown(&self) -> &str {
+        &self.shown
+    }
+
+    pub fn has_secret(&self) -> bool {
+        self.full != self.shown
+    }
+
+    /// The secret itself is not here any more.
+    pub fn is_lost(&self) -> bool {
+        self.full.contains(MASK)
+    }
+}
+
+impl fmt::Debug for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.shown, f)
+    }
+}
+
+impl fmt::Display for Sensitive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.shown)
+    }
+}
+
+impl Serialize for Sensitive {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.shown)
+    }
+}
+
+impl<'de> Deserialize<'de> for Sensitive {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(Self::new)
+    }
+}
+
+/// The text with the values of secret options masked. A value ends at a comma or at white space, unless it is quoted.
+pub fn mask(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(equals) = rest.find('=') {
+        let (before, value) = (&rest[..equals], &rest[equals + 1..]);
+        let key_start = before
+            .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+        shown.push_str(&rest[..=equals]);
+        if !is_secret_key(before[key_start..].trim_start_matches('-')) {
+            rest = value;
+            continue;
+        }
+        let end = match value.chars().next() {
+            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |at| at + 2),
+            _ => value.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(value.len()),
+        };
+        if end > 0 {
+            shown.push_str(MASK);
+        }
+        rest = &value[end..];
+    }
+    shown.push_str(rest);
+    shown
+}
+
+/// The secrets of a specification by the place they belong to, apart from it.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secrets(pub(crate) BTreeMap<String, String>);
+
+impl Secrets {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_secret_options_are_masked_and_nothing_else() {
+        let check = |text: &str, shown: &str| {
+            assert_eq!(mask(text), shown);
+            let sensitive = Sensitive::new(text);
+            assert_eq!((format!("{sensitive}"), format!("{sensitive:?}")), (shown.into(), format!("{shown:?}")));
+            assert_eq!(serde_json::to_string(&sensitive).expect("encodes"), format!("{shown:?}"));
+            assert_eq!(sensitive.expose(), text);
+        };
+        check("password=geheim", "password=***");
+        check("mount -t cifs -o user=a,pass=b,vers=3 //h/s /m", "mount -t cifs -o user=a,pass=***,vers=3 //h/s /m");
+        check("PASSWORD=x,Secret=y", "PASSWORD=***,Secret=***");
+        check("-o credentials=/etc/c -v", "-o credentials=*** -v");
+        check("--password=p q", "--password=*** q");
+        check("password=", "password=");
+        check("password='a, b',x=1", "password=***,x=1");
+        check("vers=4.1,sec=krb5,timeo=50", "vers=4.1,sec=krb5,timeo=50");
+        check("notpass=1", "notpass=1");
+        check("é=1,secret=ü,b", "é=1,secret=***,b");
+        check("no option", "no option");
+    }
+
+    #[test]
+    fn a_whole_secret_shows_nothing() {
+        let secret = Sensitive::secret("a key");
+        assert_eq!(format!("{secret} {secret:?}"), "*** \"***\"");
+        assert!(secret.has_secret() && !secret.is_lost() && Sensitive::new("pass=***").is_lost());
+    }
+}
