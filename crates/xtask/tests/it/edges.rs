@@ -9,8 +9,8 @@ const EDGES: [(&str, &[&str]); 9] = [
     ("oslo", &[]),
     ("store", &["job"]),
     ("work", &["copy", "job"]),
-    ("http", &["job"]),
-    ("cli", &["copy", "http", "job", "oslo", "store", "work"]),
+    ("web", &["job"]),
+    ("cli", &["copy", "job", "oslo", "store", "web", "work"]),
     ("testkit", &["copy"]),
     ("xtask", &[]),
 ];
