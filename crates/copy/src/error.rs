@@ -42,6 +42,39 @@ pub enum FsOp {
 }
 
 impl FsOp {
+    pub const ALL: [Self; 30] = [
+        Self::Open,
+        Self::Create,
+        Self::List,
+        Self::Stat,
+        Self::Read,
+        Self::Write,
+        Self::SeekData,
+        Self::Truncate,
+        Self::Allocate,
+        Self::Clone,
+        Self::CopyRange,
+        Self::Close,
+        Self::Sync,
+        Self::MakeDir,
+        Self::MakeNode,
+        Self::MakeSymlink,
+        Self::ReadLink,
+        Self::Link,
+        Self::Remove,
+        Self::SetOwner,
+        Self::SetMode,
+        Self::SetTimes,
+        Self::ListXattrs,
+        Self::GetXattr,
+        Self::SetXattr,
+        Self::RemoveXattr,
+        Self::GetFlags,
+        Self::SetFlags,
+        Self::StatFs,
+        Self::Verify,
+    ];
+
     /// A stable word for reports.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -55,10 +55,15 @@ pub trait Monitor: Send + Sync {
     fn progress(&self, _progress: &Progress) {}
     /// A fault, as it is found; only the first [`Limits::faults_kept`](crate::Limits) of them.
     fn fault(&self, _fault: &Fault) {}
+    /// A fault, as it is found; all of them.
+    fn failed(&self, _fault: &Fault) {}
     /// Something worth knowing that is no fault.
     fn warning(&self, _text: &str) {}
     /// An entry is done; called only as [`CopyOptions::records`](crate::CopyOptions) asks.
     fn record(&self, _record: EntryRecord) {}
+    /// The verification that ends a copy looked at an entry: called for those that differ or failed, as
+    /// [`CopyOptions::records`](crate::CopyOptions) asks, and for all of them where checksums are wanted.
+    fn verified(&self, _record: EntryRecord) {}
 }
 
 /// Listens to nothing.

@@ -23,6 +23,8 @@ pub struct CopyOptions {
     pub verify: Verify,
     /// Computes a checksum of each file while it is copied. Forbids the movers that never show the data.
     pub hash: Option<HashKind>,
+    /// Computes a checksum of each file while its content is verified; told by [`Monitor::verified`](crate::Monitor).
+    pub verify_hash: Option<HashKind>,
     pub sync: Sync,
     /// Stays on the source root's file system.
     pub one_file_system: bool,
@@ -47,6 +49,7 @@ impl Default for CopyOptions {
             movers: Movers::default(),
             verify: Verify::None,
             hash: None,
+            verify_hash: None,
             sync: Sync::AtEnd,
             one_file_system: false,
             dry_run: false,
@@ -222,6 +225,8 @@ pub struct CompareOptions {
     pub filter: Filter,
     /// Reads every byte of both trees, the destination's past the page cache.
     pub content: bool,
+    /// Computes a checksum of each file whose content is the same in both, for its record.
+    pub hash: Option<HashKind>,
     /// Access times too. Off by default: reading a tree changes them.
     pub atime: bool,
     /// Entries that only the destination has are differences.
@@ -237,6 +242,7 @@ impl Default for CompareOptions {
         Self {
             filter: Filter::default(),
             content: true,
+            hash: None,
             atime: false,
             extra: true,
             devices: Devices::Recreate,

@@ -131,6 +131,23 @@ impl LossKind {
         Self::SpecialFile,
     ];
 
+    /// How a comparison sees it. A special file that is missing is counted instead.
+    fn shows_as(self) -> &'static [DifferenceKind] {
+        match self {
+            Self::Owner => &[DifferenceKind::Owner],
+            Self::Mode => &[DifferenceKind::Mode],
+            Self::Times => &[DifferenceKind::Mtime, DifferenceKind::Atime],
+            Self::UserXattr | Self::TrustedXattr | Self::SecurityXattr | Self::Capability | Self::OtherXattr => {
+                &[DifferenceKind::Xattr]
+            }
+            Self::AccessAcl | Self::DefaultAcl => &[DifferenceKind::Acl],
+            Self::InodeFlags => &[DifferenceKind::InodeFlags],
+            Self::Preallocation => &[DifferenceKind::Holes],
+            Self::HardLink => &[DifferenceKind::HardLinks],
+            Self::SpecialFile => &[],
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Owner => "owner",
@@ -367,6 +384,23 @@ pub struct CopyReport {
     pub durable: bool,
 }
 
+impl CopyReport {
+    /// What the verification found and no named loss explains. An attribute that the destination cannot hold differs
+    /// in every entry that has it, which the losses say already.
+    pub fn unexplained_differences(&self) -> u64 {
+        let Some(verification) = &self.verification else { return 0 };
+        let lost = |kind: LossKind| self.losses.iter().find(|loss| loss.kind == kind).map_or(0, |loss| loss.count);
+        let is_lost = |kind: DifferenceKind| self.losses.iter().any(|loss| loss.kind.shows_as().contains(&kind));
+        let explained = verification.differences.iter().map(|difference| match difference.kind {
+            // Special files that could not be made are missing, but not everything that is missing was one.
+            DifferenceKind::Missing => difference.count.min(lost(LossKind::SpecialFile)),
+            kind if is_lost(kind) => difference.count,
+            _ => 0,
+        });
+        verification.counters.differences.saturating_sub(explained.sum())
+    }
+}
+
 /// The result of a comparison.
 #[derive(Clone, Debug)]
 pub struct CompareReport {
@@ -388,6 +422,55 @@ impl CompareReport {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn report(losses: &[(LossKind, u64)], differences: &[(DifferenceKind, u64)]) -> CopyReport {
+        let counters =
+            Counters { differences: differences.iter().map(|(_, count)| count).sum(), ..Counters::default() };
+        let verification = CompareReport {
+            ending: Ending::Complete,
+            counters,
+            differences: differences
+                .iter()
+                .map(|&(kind, count)| Difference { kind, count, paths: Vec::new() })
+                .collect(),
+            faults: Vec::new(),
+            fault_classes: Vec::new(),
+            elapsed: Duration::ZERO,
+        };
+        CopyReport {
+            ending: Ending::Complete,
+            counters: Counters::default(),
+            faults: Vec::new(),
+            fault_classes: Vec::new(),
+            losses: losses.iter().map(|&(kind, count)| Loss { kind, count, paths: Vec::new() }).collect(),
+            warnings: Vec::new(),
+            verification: Some(verification),
+            elapsed: Duration::ZERO,
+            sync_elapsed: Duration::ZERO,
+            workers_max: 1,
+            durable: true,
+        }
+    }
+
+    #[test]
+    fn a_named_loss_explains_its_own_differences_and_no_others() {
+        use DifferenceKind::{Acl, Content, Missing, Mtime, Xattr};
+        use LossKind::{AccessAcl, OtherXattr, SpecialFile, Times};
+        let check = |losses: &[(LossKind, u64)], differences: &[(DifferenceKind, u64)], unexplained: u64| {
+            assert_eq!(
+                report(losses, differences).unexplained_differences(),
+                unexplained,
+                "{losses:?} {differences:?}"
+            );
+        };
+        check(&[], &[], 0);
+        check(&[], &[(Acl, 2)], 2);
+        check(&[(AccessAcl, 1)], &[(Acl, 2)], 0);
+        check(&[(AccessAcl, 1)], &[(Acl, 2), (Content, 1), (Xattr, 3)], 4);
+        check(&[(OtherXattr, 36), (Times, 2)], &[(Xattr, 37), (Mtime, 30)], 0);
+        check(&[(SpecialFile, 1)], &[(Missing, 1)], 0);
+        check(&[(SpecialFile, 1)], &[(Missing, 3)], 2);
+    }
 
     #[test]
     fn the_arrays_follow_the_enums() {

@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering;
 
 use super::attrs::is_ours;
 use super::big::BigFile;
-use super::content::read_full;
+use super::content::{Hashing, read_full};
 use super::copy::{Copy, Item};
 use super::dir::{Before, Dir, Opened};
 use super::run::{Outcome, Run, Worker};
 use super::walk::{Visited, Visitor};
 use crate::error::{ErrorClass, FsResult};
+use crate::hash::{BLOCK, Checksum};
 use crate::meta::{ACL_ACCESS, ACL_DEFAULT, EntryKind, Metadata, Xattrs};
 use crate::options::{CompareOptions, Devices};
 use crate::path::is_plain_name;
@@ -161,7 +162,7 @@ impl Comparison<'_> {
             EntryKind::CharDevice | EntryKind::BlockDevice if meta.rdev != other.rdev => {
                 self.differs(worker, DifferenceKind::Device, dir, name);
             }
-            EntryKind::File => self.compare_files(worker, dir, name, &meta, &other)?,
+            EntryKind::File => outcome.checksum = self.compare_files(worker, dir, name, &meta, &other)?,
             _ => {}
         }
         Ok(Some(outcome))
@@ -219,18 +220,22 @@ impl Comparison<'_> {
         name: &[u8],
         ours: &Metadata,
         theirs: &Metadata,
-    ) -> FsResult<()> {
+    ) -> FsResult<Option<Checksum>> {
         if ours.size_bytes != theirs.size_bytes {
             self.differs(worker, DifferenceKind::Size, dir, name);
-            return Ok(());
+            return Ok(None);
         }
         // A copy may need some blocks more for its own bookkeeping, but must not fill the holes.
         let holes = ours.allocated_bytes + (64 << 10) < ours.size_bytes;
         if holes && theirs.allocated_bytes > ours.allocated_bytes + ours.allocated_bytes / 10 + (1 << 20) {
             self.differs(worker, DifferenceKind::Holes, dir, name);
         }
-        if !self.options.content || ours.size_bytes == 0 {
-            return Ok(());
+        if !self.options.content {
+            return Ok(None);
+        }
+        let mut hashing = Hashing::new(self.options.hash);
+        if ours.size_bytes == 0 {
+            return Ok(hashing.finish(0));
         }
         let dest = dir.dest.as_ref().expect("a comparison has both sides");
         let (source, before) = self.run.retry(worker, || dir.source.open_file(name))?;
@@ -239,7 +244,7 @@ impl Comparison<'_> {
         // What counts is what storage holds, not what this machine remembers of writing it.
         other.forget_cache();
         let from_cache = other.cached().is_some_and(|part| part > 0.0);
-        let same = same_bytes(self.run, worker, &*source, &*other, ours.size_bytes)?;
+        let same = same_bytes(self.run, worker, &*source, &*other, ours.size_bytes, &mut hashing)?;
         if !same && before.same_content_state(&self.run.again(|| source.metadata())?) {
             self.differs(worker, DifferenceKind::Content, dir, name);
         } else if !same {
@@ -248,7 +253,8 @@ impl Comparison<'_> {
         worker.counters.verified_files += 1;
         worker.counters.verified_bytes += ours.size_bytes;
         worker.counters.verified_from_cache += u64::from(from_cache);
-        Ok(())
+        // A stopped comparison has not seen the whole file.
+        Ok(if same && !self.run.is_stopped() { hashing.finish(ours.size_bytes) } else { None })
     }
 
     fn leave_dir(&self, worker: &mut Worker, dir: &Arc<Dir>) -> FsResult<()> {
@@ -287,10 +293,19 @@ impl Comparison<'_> {
 }
 
 /// Compares two files of equal size; stretches that are holes in both are skipped.
-fn same_bytes(run: &Run<'_>, worker: &mut Worker, a: &dyn SourceFile, b: &dyn SourceFile, size: u64) -> FsResult<bool> {
-    let len = run.buffer_bytes().min(usize::try_from(size).unwrap_or(usize::MAX)).max(1);
+fn same_bytes(
+    run: &Run<'_>,
+    worker: &mut Worker,
+    a: &dyn SourceFile,
+    b: &dyn SourceFile,
+    size: u64,
+    hashing: &mut Hashing,
+) -> FsResult<bool> {
+    // Chunks begin at multiples of a block, so that they can be summed up.
+    let most = run.buffer_bytes().next_multiple_of(BLOCK as usize);
+    let len = most.min(usize::try_from(size).unwrap_or(usize::MAX)).max(1);
     let mut buffer = run.take_buffer(worker, 2 * len);
-    let result = compare_chunks(run, worker, a, b, size, &mut buffer, len);
+    let result = compare_chunks(run, worker, (a, b), size, &mut buffer[..2 * len], hashing);
     run.give_back(worker, buffer);
     match result {
         // One of them ended early: it is not what it was when its size was read.
@@ -302,12 +317,12 @@ fn same_bytes(run: &Run<'_>, worker: &mut Worker, a: &dyn SourceFile, b: &dyn So
 fn compare_chunks(
     run: &Run<'_>,
     worker: &mut Worker,
-    a: &dyn SourceFile,
-    b: &dyn SourceFile,
+    (a, b): (&dyn SourceFile, &dyn SourceFile),
     size: u64,
     buffer: &mut [u8],
-    len: usize,
+    hashing: &mut Hashing,
 ) -> FsResult<bool> {
+    let len = buffer.len() / 2;
     let (left, right) = buffer.split_at_mut(len);
     let holes = size > len as u64;
     let mut position = 0;
@@ -319,7 +334,8 @@ fn compare_chunks(
             let next = |file: &dyn SourceFile| {
                 run.again(|| file.next_data(position)).map(|data| data.map_or(size, |data| data.start))
             };
-            position = position.max(next(a)?.min(next(b)?).min(size));
+            let data = next(a)?.min(next(b)?).min(size);
+            position = position.max(if matches!(hashing, Hashing::Blocks(_)) { data - data % BLOCK } else { data });
         }
         let n = (size - position).min(len as u64) as usize;
         if n == 0 {
@@ -331,6 +347,7 @@ fn compare_chunks(
         if left[..n] != right[..n] {
             return Ok(false);
         }
+        hashing.update(&left[..n], position);
         position += n as u64;
         run.moved_bytes.fetch_add(n as u64, Ordering::Relaxed);
     }
@@ -345,6 +362,6 @@ impl Copy<'_> {
         worker.counters.opened_files += 2;
         // After lost writes the page cache may still hold what storage does not.
         dest.forget_cache();
-        same_bytes(self.run, worker, &*source, &*dest, meta.size_bytes)
+        same_bytes(self.run, worker, &*source, &*dest, meta.size_bytes, &mut Hashing::None)
     }
 }

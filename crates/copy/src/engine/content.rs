@@ -34,7 +34,8 @@ impl Hashing {
         }
     }
 
-    fn update(&mut self, data: &[u8], offset: u64) {
+    /// Bytes that come before `offset` and were not shown are a hole.
+    pub(super) fn update(&mut self, data: &[u8], offset: u64) {
         match self {
             Self::None => {}
             Self::Blocks(sum) => sum.update(data, offset),

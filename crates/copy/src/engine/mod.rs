@@ -35,7 +35,7 @@ use walk::Visitor;
 
 use crate::error::{CopyError, FsResult};
 use crate::monitor::{Monitor, Stage};
-use crate::options::{CompareOptions, CopyOptions, Delete, Limits, OnFault, OnLoss, Sync, Verify};
+use crate::options::{CompareOptions, CopyOptions, Delete, Limits, OnFault, OnLoss, Records, Sync, Verify};
 use crate::preflight::{Finding, preflight};
 use crate::report::{CompareReport, CopyReport, Ending};
 use crate::state::{State, Trust};
@@ -63,7 +63,7 @@ impl std::fmt::Debug for CopyContext<'_> {
 /// Makes the destination hold what the source holds.
 pub fn copy_tree(cx: &CopyContext<'_>, options: &CopyOptions) -> Result<CopyReport, CopyError> {
     let started = Instant::now();
-    let mut warnings = Vec::new();
+    let (mut warnings, mut refusals) = (Vec::new(), Vec::new());
     for finding in preflight(cx, options)? {
         match finding {
             Finding::Warning(text) => {
@@ -71,8 +71,11 @@ pub fn copy_tree(cx: &CopyContext<'_>, options: &CopyOptions) -> Result<CopyRepo
                 warnings.push(text);
             }
             Finding::Note(_) => {}
-            Finding::Refusal(text) => return Err(CopyError::Preflight(vec![text])),
+            Finding::Refusal(text) => refusals.push(text),
         }
+    }
+    if !refusals.is_empty() {
+        return Err(CopyError::Preflight(refusals));
     }
     let (source_facts, dest_facts) = (cx.source.facts(), cx.dest.facts());
     let (state, trust) = match &options.state_dir {
@@ -180,6 +183,7 @@ fn compare_from(
     let mut adapt = Adapt::new(options.limits.workers, workers_max(&options.limits), cores(), network);
     let mut run = Run::new(cx, &options.limits, &options.filter, options.records, adapt.target());
     run.one_file_system = options.one_file_system;
+    run.is_verification = percent > 0.0;
     let comparison = Comparison {
         run: &run,
         options,
@@ -205,14 +209,20 @@ fn compare_from(
 }
 
 fn compare_options(options: &CopyOptions, level: Verify) -> CompareOptions {
+    let hash = options.verify_hash.filter(|_| level == Verify::Content);
     CompareOptions {
         filter: options.filter.clone(),
         content: level == Verify::Content,
+        hash,
         atime: false,
         extra: options.delete != Delete::Never,
         devices: options.devices,
         one_file_system: options.one_file_system,
-        records: crate::options::Records::None,
+        records: match options.records {
+            _ if hash.is_some() => Records::All,
+            Records::None => Records::None,
+            Records::Changes | Records::All => Records::Changes,
+        },
         limits: options.limits.clone(),
     }
 }

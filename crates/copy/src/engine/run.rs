@@ -29,6 +29,8 @@ pub(super) struct Run<'a> {
     pub(super) records: Records,
     pub(super) stop_on_fault: bool,
     pub(super) one_file_system: bool,
+    /// The end of a copy, whose entries have been told already.
+    pub(super) is_verification: bool,
     /// Storage is asked to begin early, because the run waits for it in the end.
     pub(super) early_writeback: bool,
     pub(super) queue: Queue,
@@ -89,6 +91,7 @@ impl<'a> Run<'a> {
             records,
             stop_on_fault: false,
             one_file_system: false,
+            is_verification: false,
             early_writeback: false,
             queue: Queue::new(target),
             links: Links::new(),
@@ -153,6 +156,7 @@ impl<'a> Run<'a> {
     pub(super) fn fault(&self, worker: &mut Worker, path: RelPath, error: FsError) {
         worker.counters.faults += 1;
         let fault = Fault { path, error };
+        self.cx.monitor.failed(&fault);
         {
             let mut notes = lock(&self.notes);
             *notes.classes.entry(error.class).or_default() += 1;
@@ -374,7 +378,7 @@ impl Run<'_> {
         if self.records == Records::Changes && quiet {
             return;
         }
-        self.cx.monitor.record(EntryRecord {
+        let record = EntryRecord {
             path: dir.path(name),
             kind: outcome.kind,
             action: outcome.action,
@@ -385,6 +389,11 @@ impl Run<'_> {
             losses: worker.entry_losses.clone(),
             differences: worker.entry_differences.clone(),
             error: outcome.error,
-        });
+        };
+        if self.is_verification {
+            self.cx.monitor.verified(record);
+        } else {
+            self.cx.monitor.record(record);
+        }
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use copy::{CompareOptions, CompareReport, DifferenceKind as Kind, Ending, InodeFlags, Records, Verify};
+use copy::{
+    CompareOptions, CompareReport, CopyOptions, DifferenceKind as Kind, Ending, HashKind, InodeFlags, Records, Verify,
+};
 use proptest::prelude::*;
 use rustix::io::Errno;
 use testkit::faulty::{Effect, Faults, FaultyTree, On};
@@ -11,7 +13,9 @@ use testkit::model::{Body, Entry, TreeModel, any_tree};
 use testkit::{Call, Content, Side, acl};
 
 use crate::faults::everything;
-use crate::kit::{any_limits, assert_tidy, cases, compare, in_order, options, quick, run_clean, small_trees};
+use crate::kit::{
+    any_limits, assert_tidy, cases, compare, in_order, options, quick, run_clean, run_recorded, small_trees,
+};
 
 /// A change of the second tree, and what must be found, by path.
 type Case = (&'static str, fn(&mut TreeModel), &'static [(&'static str, Kind)]);
@@ -249,7 +253,7 @@ fn a_copy_that_rots_before_it_is_verified_does_not_end_as_complete() {
     faults.before_first(On::dest().call(Call::Sync), move || rotten.rot("f", 123));
     let to = FaultyTree::new(dest.clone(), &faults);
     for (verify, ending) in [(Verify::Content, Ending::WithFaults), (Verify::Attributes, Ending::Complete)] {
-        let report = crate::kit::run(&source, &to, &copy::CopyOptions { verify, ..in_order() });
+        let report = crate::kit::run(&source, &to, &CopyOptions { verify, ..in_order() });
         assert_eq!(report.ending, ending, "{verify:?}");
         let verification = report.verification.unwrap();
         assert_eq!(verification.is_same(), verify == Verify::Attributes);
@@ -299,4 +303,50 @@ fn trees_without_attributes_are_compared_by_the_rest() {
     assert_eq!(found(&report), [("f".to_owned(), Kind::Xattr)], "{:?}", report.faults);
     assert!(compare(&MemoryTree::from_model(&plain), &b, &CompareOptions::default()).is_same());
     assert!(compare(&a, &MemoryTree::from_model(&plain), &CompareOptions::default()).is_same());
+}
+
+/// Checksums by path, from the records that a copy and from those that its verification told.
+fn checksums(records: &[copy::EntryRecord]) -> BTreeMap<String, String> {
+    records.iter().filter_map(|r| Some((r.path.to_string(), r.checksum?.to_string()))).collect()
+}
+
+#[test]
+fn a_verification_gives_every_file_the_checksum_that_copying_it_would_have() {
+    let model = model().with("empty", Entry::file(b""));
+    for kind in [HashKind::Xxh3Blocks, HashKind::Blake3, HashKind::Sha256] {
+        for buffer_bytes in [1, 100_000, 1 << 20] {
+            let source = MemoryTree::from_model(&model);
+            let mut options = CopyOptions { hash: Some(kind), verify: Verify::Content, ..options() };
+            options.limits.buffer_bytes = buffer_bytes;
+            let (_, copied) = run_recorded(&source, &MemoryTree::new(), &options);
+            let in_flight = checksums(&copied.records());
+            assert!(copied.verified().is_empty(), "nobody asked for more than what differs");
+            options = CopyOptions { hash: None, verify_hash: Some(kind), ..options };
+            let dest = MemoryTree::new();
+            for run in ["first", "unchanged"] {
+                let (report, told) = run_recorded(&source, &dest, &options);
+                assert!(report.verification.unwrap().is_same());
+                let mut verified = checksums(&told.verified());
+                // A further name of a file is read again, but was not copied again.
+                verified.retain(|path, _| in_flight.contains_key(path));
+                assert_eq!(verified, in_flight, "{kind:?} {run} {buffer_bytes}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_differs_has_no_checksum_and_is_told() {
+    let source = MemoryTree::from_model(&TreeModel::new().with("a", Entry::file(b"1")).with("b", Entry::file(b"2")));
+    let dest = MemoryTree::from_model(&TreeModel::new().with("a", Entry::file(b"x")).with("b", Entry::file(b"2")));
+    for verify_hash in [None, Some(HashKind::Xxh3Blocks)] {
+        // Size and time are the same, so only the verification sees it.
+        let options = CopyOptions { verify: Verify::Content, verify_hash, ..in_order() };
+        let (report, told) = run_recorded(&source, &dest, &options);
+        assert_eq!(report.ending, Ending::WithFaults);
+        let told = told.verified();
+        let different = told.iter().find(|r| r.path.as_bytes() == b"a").unwrap();
+        assert_eq!((&different.differences[..], different.checksum), (&[Kind::Content][..], None));
+        assert_eq!(told.len(), if verify_hash.is_some() { 3 } else { 1 }, "{told:?}");
+    }
 }

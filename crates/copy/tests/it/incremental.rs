@@ -477,3 +477,42 @@ fn a_directory_that_is_removed_keeps_what_a_filter_protects() {
         &["a", "d", "d/deep", "d/deep/y.tmp", "d/keep"],
     );
 }
+
+fn only(paths: &[&str]) -> CopyOptions {
+    let paths = paths.iter().map(|path| copy::RelPath::parse(path.as_bytes()).unwrap());
+    CopyOptions { filter: Filter::default().only(paths), delete: MIRROR, ..in_order() }
+}
+
+#[test]
+fn a_list_of_paths_is_copied_and_nothing_else_is_touched() {
+    check_filter(
+        &only(&["a", "d/b", "d2", "d3/gone", "d4/d/x"]),
+        &["a", "b", "d", "d/a", "d/b", "d2", "d2/new", "d3", "d3/c", "d4", "d4/d", "d4/d/x", "d4/d/y"],
+        &["old", "d", "d/old", "d2", "d2/old", "d3", "d3/gone", "d3/old", "d5", "d5/old"],
+        &["a", "d", "d/b", "d/old", "d2", "d2/new", "d3", "d3/old", "d4", "d4/d", "d4/d/x", "d5", "d5/old", "old"],
+    );
+    // The way to what was named is gone in the source: only what was named goes in the destination, too.
+    check_filter(
+        &only(&["d/d/x", "d2/x"]),
+        &["a"],
+        &["d", "d/d", "d/d/x", "d/d/y", "d2", "d2/x"],
+        &["d", "d/d", "d/d/y"],
+    );
+}
+
+#[test]
+fn directories_that_lead_nowhere_named_are_not_listed() {
+    let mut model = TreeModel::new();
+    for dir in 0..50 {
+        model.insert(format!("d{dir}"), Entry::dir());
+        model.insert(format!("d{dir}/sub"), Entry::dir());
+        model.insert(format!("d{dir}/sub/f"), Entry::file(b"content"));
+    }
+    let (source, dest) = (MemoryTree::from_model(&model), MemoryTree::from_model(&TreeModel::new()));
+    let report = run_clean(&source, &dest, &only(&["d7/sub/f"]));
+    let calls = source.calls(Side::Source);
+    // The root, `d7` and `d7/sub`: each is listed until nothing more comes.
+    assert_eq!((calls.of(testkit::Call::OpenDir), calls.of(testkit::Call::List)), (2, 2 * 3), "{calls:?}");
+    assert_eq!((calls.opened_files(), report.counters.filtered), (1, 49));
+    assert_eq!(dest.snapshot().len(), 4);
+}

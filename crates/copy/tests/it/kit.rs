@@ -180,6 +180,8 @@ pub(crate) fn differing(a: &TreeModel, b: &TreeModel) -> BTreeSet<Vec<u8>> {
 #[derive(Default)]
 pub(crate) struct Recorder {
     records: Mutex<Vec<EntryRecord>>,
+    verified: Mutex<Vec<EntryRecord>>,
+    failed: Mutex<Vec<Fault>>,
     progress: Mutex<Vec<Progress>>,
     faults: Mutex<Vec<Fault>>,
     warnings: Mutex<Vec<String>>,
@@ -192,6 +194,15 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Recorder {
     pub(crate) fn records(&self) -> Vec<EntryRecord> {
         lock(&self.records).clone()
+    }
+
+    pub(crate) fn verified(&self) -> Vec<EntryRecord> {
+        lock(&self.verified).clone()
+    }
+
+    /// All faults, where [`Self::faults`] are the first.
+    pub(crate) fn failed(&self) -> Vec<Fault> {
+        lock(&self.failed).clone()
     }
 
     pub(crate) fn progress(&self) -> Vec<Progress> {
@@ -228,7 +239,15 @@ impl Monitor for Recorder {
         lock(&self.warnings).push(text.into());
     }
 
+    fn failed(&self, fault: &Fault) {
+        lock(&self.failed).push(fault.clone());
+    }
+
     fn record(&self, record: EntryRecord) {
         lock(&self.records).push(record);
+    }
+
+    fn verified(&self, record: EntryRecord) {
+        lock(&self.verified).push(record);
     }
 }

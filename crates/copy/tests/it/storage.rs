@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use copy::{
     Action, CopyOptions, CopyReport, Ending, EntryKind, ErrorClass, FsOp, Limits, Mover, Movers, OnFault, StopReason,
+    StopToken,
 };
 use rustix::io::Errno;
 use testkit::Call;
@@ -13,7 +14,7 @@ use testkit::memory::{MemoryOptions, MemoryTree};
 use testkit::model::{Entry, TreeModel};
 
 use crate::faults::everything;
-use crate::kit::{assert_clean, assert_holds, assert_tidy, in_order, run, run_clean};
+use crate::kit::{Recorder, assert_clean, assert_holds, assert_tidy, in_order, run, run_clean, try_copy};
 
 fn with_faults(source: &MemoryTree, dest: &MemoryTree, options: &CopyOptions, faults: &Faults) -> CopyReport {
     run(&FaultyTree::new(source.clone(), faults), &FaultyTree::new(dest.clone(), faults), options)
@@ -203,6 +204,11 @@ fn faults_are_all_counted_and_the_first_are_kept() {
     assert_eq!(report.fault_classes, [(ErrorClass::Denied, 100)]);
     assert_eq!(report.ending, Ending::WithFaults);
     assert_eq!(report.counters.action(Action::Failed), 100);
+    // Whoever wants all of them is told all of them.
+    let told = Recorder::default();
+    let (from, to) = (FaultyTree::new(source, &faults), FaultyTree::new(MemoryTree::new(), &faults));
+    try_copy(&from, &to, &options, &told, &StopToken::new()).unwrap();
+    assert_eq!((told.faults().len(), told.failed().len()), (7, 100));
 }
 
 #[test]
