@@ -13,6 +13,8 @@ pub mod faulty;
 pub mod fuse;
 pub mod memory;
 pub mod model;
+pub mod random;
+pub mod reboot;
 
 pub use calls::{Call, Calls, Side};
 pub use content::{BLOCK_BYTES, Content, RangeSet};

@@ -2,13 +2,14 @@
 
 use std::fs;
 
+use testkit::disk::Place;
 use testkit::model::{Entry, TreeModel, materialise};
 
-use crate::harness::{Job, Place, picture};
+use crate::harness::{Job, picture};
 
 #[test]
 fn a_name_that_is_missing_is_linked_to_the_one_that_is_there() {
-    let place = Place::new();
+    let place = Place::new(2 << 30);
     let source_dir = place.path("source");
     fs::create_dir(&source_dir).unwrap();
     let mut tree = TreeModel::new();

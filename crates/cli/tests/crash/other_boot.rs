@@ -2,37 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
-use std::path::PathBuf;
 use std::time::Duration;
 
+use testkit::disk::Place;
 use testkit::model::{Entry, TreeModel, materialise};
-use xxhash_rust::xxh3::xxh3_64;
+use testkit::random::{Random, seed};
+use testkit::reboot::{barrier, change_boot, state_file};
 
-use crate::harness::{Job, Place, Random, picture, seed};
-
-/// The state file of a job, which has the only one in its directory.
-fn state_file(job: &Job) -> PathBuf {
-    let mut files = fs::read_dir(job.state_dir()).unwrap().map(|entry| entry.unwrap().path());
-    files.find(|path| path.extension().is_some_and(|extension| extension == "state")).unwrap()
-}
-
-/// The last barrier, as seconds and nanoseconds of the destination's clock.
-fn barrier(job: &Job) -> (i64, i64) {
-    let text = fs::read_to_string(state_file(job)).unwrap();
-    let line = text.lines().find_map(|line| line.strip_prefix("barrier ")).unwrap();
-    let (seconds, nanos) = line.split_once(' ').unwrap_or_else(|| panic!("no barrier was set: {text}"));
-    (seconds.parse().unwrap(), nanos.parse().unwrap())
-}
-
-/// As if the run had been on another boot of the machine.
-fn change_boot(job: &Job) {
-    let path = state_file(job);
-    let text = fs::read_to_string(&path).unwrap();
-    let (body, _) = text.split_at(text.rfind("sum ").unwrap());
-    let lines = body.lines().map(|line| if line.starts_with("boot ") { "boot 00000000-another" } else { line });
-    let body: String = lines.flat_map(|line| [line, "\n"]).collect();
-    fs::write(&path, format!("{body}sum {:016x}\n", xxh3_64(body.as_bytes()))).unwrap();
-}
+use crate::harness::{Job, picture};
 
 /// What a crash of the machine can do: the size and the time are there, the content is not.
 fn corrupt(job: &Job, path: &str) {
@@ -58,7 +35,7 @@ fn after_a_crash_of_the_machine_what_no_barrier_covers_is_compared() {
         let size = 1 + random.below(9000) as usize;
         tree.insert(format!("file{number}"), Entry::file(&random.bytes(size)));
     }
-    let place = Place::new();
+    let place = Place::new(2 << 30);
     let source_dir = place.path("source");
     fs::create_dir(&source_dir).unwrap();
     assert!(materialise(&tree, &source_dir).unwrap().left_out.is_empty());
@@ -68,14 +45,7 @@ fn after_a_crash_of_the_machine_what_no_barrier_covers_is_compared() {
     // A barrier is set every five seconds: one is behind the kill, and work on both sides of it.
     let mut child = job.command(&["--ops-limit".into(), "100".into()]).spawn().unwrap();
     let start = std::time::Instant::now();
-    let has_barrier = || {
-        job.state_dir().exists()
-            && fs::read_dir(job.state_dir()).unwrap().any(|entry| {
-                fs::read_to_string(entry.unwrap().path())
-                    .is_ok_and(|text| text.lines().any(|l| l.starts_with("barrier ") && l != "barrier none"))
-            })
-    };
-    while !has_barrier() {
+    while barrier(&job.state_dir()).is_none() {
         assert!(start.elapsed() < Duration::from_secs(30) && child.try_wait().unwrap().is_none(), "no barrier");
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -87,7 +57,7 @@ fn after_a_crash_of_the_machine_what_no_barrier_covers_is_compared() {
     child.kill().unwrap();
     child.wait().unwrap();
 
-    let barrier = barrier(&job);
+    let barrier = barrier(&job.state_dir()).unwrap();
     let (covered, doubtful): (Vec<_>, Vec<_>) =
         job.finished(&source).into_iter().partition(|(_, ctime)| *ctime < barrier);
     eprintln!("{} files covered, {} in doubt, {FILES} in all", covered.len(), doubtful.len());
@@ -96,7 +66,7 @@ fn after_a_crash_of_the_machine_what_no_barrier_covers_is_compared() {
     for path in &damaged {
         corrupt(&job, path);
     }
-    change_boot(&job);
+    change_boot(&job.state_dir());
 
     let report = job.complete();
     job.check_result(&source);
@@ -115,7 +85,7 @@ fn after_a_crash_of_the_machine_what_no_barrier_covers_is_compared() {
     assert_eq!(opened, 2 * (doubtful.len() + copied) as u64, "{}", report.summary);
 
     // The end of a run settles it: on yet another boot nothing is in doubt.
-    change_boot(&job);
+    change_boot(&job.state_dir());
     let report = job.complete();
     assert_eq!(report.summary["counts"]["opened_files"], 0, "{}", report.summary);
 }
@@ -123,7 +93,7 @@ fn after_a_crash_of_the_machine_what_no_barrier_covers_is_compared() {
 /// A state file that was damaged says nothing, so nothing is believed.
 #[test]
 fn a_damaged_state_file_means_that_everything_is_compared() {
-    let place = Place::new();
+    let place = Place::new(2 << 30);
     let source_dir = place.path("source");
     fs::create_dir(&source_dir).unwrap();
     let tree = TreeModel::new().with("a", Entry::file(b"content of a")).with("b", Entry::file(b"content of b"));
@@ -132,7 +102,7 @@ fn a_damaged_state_file_means_that_everything_is_compared() {
     let job = Job::new(&source_dir, place.path("job"));
     job.complete();
     corrupt(&job, "b");
-    let path = state_file(&job);
+    let path = state_file(&job.state_dir()).unwrap();
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("complete yes", "complete yeS")).unwrap();
     let report = job.complete();

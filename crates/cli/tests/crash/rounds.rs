@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
+use testkit::disk::Place;
 use testkit::model::TreeModel;
+use testkit::random::{Random, seed};
 
-use crate::harness::{Job, Place, Random, Report, seed, words};
+use crate::harness::{Job, Report, words};
 use crate::tree;
 
 fn rounds() -> u32 {
@@ -35,7 +37,7 @@ struct Tally {
 fn a_copy_that_is_killed_again_and_again_is_whole_in_the_end() {
     let (seed, rounds) = (seed(), rounds());
     eprintln!("MANILA_DATA_CRASH_SEED={seed} MANILA_DATA_CRASH_ROUNDS={rounds}");
-    let place = Place::new();
+    let place = Place::new(2 << 30);
     let source_dir = place.path("source");
     std::fs::create_dir(&source_dir).unwrap();
     let source = tree::build(&source_dir, &mut Random::new(seed));

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use testkit::Content;
 use testkit::model::{Body, Entry, TreeModel, materialise};
+use testkit::random::Random;
 
-use crate::harness::{Random, picture};
+use crate::harness::picture;
 
 /// Builds the tree in `root`, and tells what is there now.
 pub fn build(root: &Path, random: &mut Random) -> TreeModel {

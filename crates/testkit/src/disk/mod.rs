@@ -3,11 +3,13 @@
 //! What a machine cannot give is a [`SkipReason`]; a test that goes without says so through [`skip`].
 
 mod mounts;
+mod place;
 mod temp_dir;
 
 use std::fmt;
 
 pub use mounts::{DiskOptions, FsKind, LoopDisk, Tmpfs};
+pub use place::Place;
 pub use temp_dir::TempDir;
 
 /// With this variable set, a skipped test is a failed one. CI sets it.
