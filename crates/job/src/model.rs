@@ -251,6 +251,7 @@ pub enum Intent {
 /// Why a job is to stop. Ordered: a stronger reason replaces a weaker one, never the other way round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum StopReason {
     /// The service ends; it or another one goes on with the job.
     Shutdown,
@@ -260,6 +261,18 @@ pub enum StopReason {
     Pause,
     Deadline,
     Cancel,
+}
+
+impl StopReason {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shutdown => "shutdown",
+            Self::LostLease => "lost lease",
+            Self::Pause => "pause",
+            Self::Deadline => "deadline",
+            Self::Cancel => "cancel",
+        }
+    }
 }
 
 /// Something that outlives the process that took it.
@@ -272,6 +285,27 @@ pub enum Hold {
     Access { side: Side, grant: String },
     /// The source was made read-only by a hook. Kept when the job completes, undone otherwise.
     ReadOnly { hook: String },
+}
+
+impl Hold {
+    /// Both are the same thing, whatever is known of it: a job has one of each.
+    pub fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Workspace { .. }, Self::Workspace { .. }) | (Self::ReadOnly { .. }, Self::ReadOnly { .. }) => true,
+            (Self::Access { side, .. }, Self::Access { side: other, .. }) => side == other,
+            _ => false,
+        }
+    }
+
+    /// In words, for messages.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Self::Workspace { .. } => "the workspace",
+            Self::Access { side: Side::Source, .. } => "access to the source",
+            Self::Access { side: Side::Dest, .. } => "access to the destination",
+            Self::ReadOnly { .. } => "the read-only source",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -341,6 +375,7 @@ pub struct PassFigures {
     pub copied_bytes: u64,
     pub faults: u64,
     pub losses: u64,
+    /// That no named loss explains.
     pub differences: u64,
 }
 
@@ -400,6 +435,14 @@ impl Job {
             (crate::spec::Kind::Migrate, CutoverState::NotAsked) if self.passes_done == 0 => PassKind::Baseline,
             (crate::spec::Kind::Migrate, CutoverState::NotAsked) => PassKind::Incremental,
         }
+    }
+
+    /// No pass begins before somebody asks for the last one.
+    pub fn awaits_cutover(&self) -> bool {
+        let plan = &self.spec.migrate;
+        self.spec.kind == crate::spec::Kind::Migrate
+            && self.cutover == CutoverState::NotAsked
+            && plan.passes_max.is_some_and(|max| self.passes_done >= max)
     }
 
     pub fn stop_reason(&self) -> Option<StopReason> {

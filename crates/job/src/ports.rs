@@ -23,7 +23,8 @@ pub trait JobStore: Send + Sync + fmt::Debug {
 
     /// Replaces the job whose version is `job.version` and adds `events`, both or neither. The new version is
     /// returned; [`StoreError::Conflict`] means that somebody else changed the job since it was read.
-    /// Secrets of a job that has ended are wiped.
+    /// Secrets of a job that has ended are wiped, but for the key that its answer is signed with: that one goes with
+    /// the delivery.
     async fn save(&self, job: &Job, events: &[JobEvent]) -> Result<Version, StoreError>;
 
     async fn get(&self, id: JobId) -> Result<Option<Job>, StoreError>;
@@ -72,6 +73,7 @@ pub trait JobStore: Send + Sync + fmt::Debug {
     /// Ended jobs that still have to be told to somebody, where the next try is due.
     async fn undelivered(&self, now: Timestamp, count_max: u32) -> Result<Vec<(Job, Delivery)>, StoreError>;
 
+    /// Also before the job has ended, for a delivery that is due when it has: whoever ends it writes this down first.
     async fn set_delivery(&self, id: JobId, delivery: &Delivery) -> Result<(), StoreError>;
 
     /// Removes an ended job and its events. Nothing to remove is fine.
@@ -199,7 +201,8 @@ pub struct Delivery {
 #[async_trait]
 pub trait Executor: Send + Sync + fmt::Debug {
     /// Mounts, works, unmounts. Returns only when nothing of it goes on any more, also when `control` says stop and the
-    /// storage hangs: after a time of grace the worker is ended by force.
+    /// storage hangs: after a time of grace the worker is ended by force. Dropped, which happens only when the service
+    /// may not wait any longer, the worker is ended by force at once.
     async fn run(
         &self,
         order: WorkOrder,

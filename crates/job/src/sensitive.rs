@@ -51,6 +51,16 @@ impl Sensitive {
         self.full != self.shown
     }
 
+    /// The secrets in it, for masking them in texts of others.
+    pub fn secret_values(&self) -> Vec<&str> {
+        if self.shown == MASK {
+            return vec![&self.full];
+        }
+        let mut values = Vec::new();
+        each_secret(&self.full, |_, value| values.push(value));
+        values
+    }
+
     /// The secret itself is not here any more.
     pub fn is_lost(&self) -> bool {
         self.full.contains(MASK)
@@ -84,15 +94,25 @@ impl<'de> Deserialize<'de> for Sensitive {
 /// The text with the values of secret options masked. A value ends at a comma or at white space, unless it is quoted.
 pub fn mask(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(equals) = rest.find('=') {
-        let (before, value) = (&rest[..equals], &rest[equals + 1..]);
+    let rest = each_secret(text, |before, _| {
+        shown.push_str(before);
+        shown.push_str(MASK);
+    });
+    shown.push_str(rest);
+    shown
+}
+
+/// Calls `visit` with each value of a secret option, and with what stands between it and the one before; answers what
+/// stands after the last one.
+fn each_secret<'a>(text: &'a str, mut visit: impl FnMut(&'a str, &'a str)) -> &'a str {
+    let (mut told, mut at) = (0, 0);
+    while let Some(equals) = text[at..].find('=').map(|found| at + found) {
+        let (before, value) = (&text[at..equals], &text[equals + 1..]);
         let key_start = before
             .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
             .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
-        shown.push_str(&rest[..=equals]);
+        at = equals + 1;
         if !is_secret_key(before[key_start..].trim_start_matches('-')) {
-            rest = value;
             continue;
         }
         let end = match value.chars().next() {
@@ -100,12 +120,12 @@ pub fn mask(text: &str) -> String {
             _ => value.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(value.len()),
         };
         if end > 0 {
-            shown.push_str(MASK);
+            visit(&text[told..at], &value[..end]);
+            at += end;
+            told = at;
         }
-        rest = &value[end..];
     }
-    shown.push_str(rest);
-    shown
+    &text[told..]
 }
 
 /// The secrets of a specification by the place they belong to, apart from it.
@@ -116,6 +136,13 @@ pub struct Secrets(pub(crate) BTreeMap<String, String>);
 impl Secrets {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Those alone that are needed after the job's end: the key that its answer is signed with.
+    #[must_use]
+    pub fn for_answer(mut self) -> Self {
+        self.0.retain(|place, _| place == "webhook.secret");
+        self
     }
 }
 
@@ -156,5 +183,13 @@ mod tests {
         let secret = Sensitive::secret("a key");
         assert_eq!(format!("{secret} {secret:?}"), "*** \"***\"");
         assert!(secret.has_secret() && !secret.is_lost() && Sensitive::new("pass=***").is_lost());
+        assert_eq!(secret.secret_values(), ["a key"]);
+    }
+
+    #[test]
+    fn the_secrets_of_a_text_can_be_listed() {
+        let text = Sensitive::new("-o user=a,pass=b,secret='c d' --password=e f credentials=");
+        assert_eq!(text.secret_values(), ["b", "'c d'", "e"]);
+        assert_eq!(Sensitive::new("vers=3").secret_values(), Vec::<&str>::new());
     }
 }
