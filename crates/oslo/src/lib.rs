@@ -1,1 +1,3 @@
-//! Configuration files as oslo.config reads them.
+//! What OpenStack's services have in common, for services written in Rust. Knows nothing of shares, jobs and Manila.
+
+pub mod config;
