@@ -1,1 +1,21 @@
-//! work
+//! Carries out one job's data plane: mounts, copies, verifies and reports, here or in a worker process.
+
+mod hook;
+mod mount;
+mod namespace;
+pub mod process;
+mod protocol;
+pub mod report;
+pub mod run;
+pub mod sandbox;
+mod sys;
+
+pub use hook::{Hook, HookAccess};
+pub use mount::MountSettings;
+pub use process::{ProcessExecutor, ProcessSettings, worker_main};
+pub use run::{Live, Trees, run_pass};
+
+/// A path for people: exact and harmless, never lossy.
+fn shown(path: &std::path::Path) -> String {
+    copy::escape(path.as_os_str().as_encoded_bytes())
+}
