@@ -5,9 +5,14 @@ use std::io;
 use std::path::PathBuf;
 
 use copy::{CopyError, ErrorClass, FsError};
+use web::client::ClientError;
+use web::tokens::TokenError;
 
+use crate::commands::migrate::MigrateError;
+use crate::config::ConfigError;
 use crate::exit::Exit;
 use crate::plan::shown;
+use crate::serve::StartError;
 
 /// Why the command cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +64,30 @@ pub enum CliError {
     },
     #[error("cannot listen for signals")]
     Signals(#[source] io::Error),
+    #[error("cannot read `{}`", shown(.path))]
+    Read {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("`{}` is not the specification of a job", shown(.path))]
+    Spec {
+        path: PathBuf,
+        #[source]
+        source: serde_json::Error,
+    },
+    #[error("cannot start the runtime")]
+    Runtime(#[source] io::Error),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Migrate(#[from] MigrateError),
     #[error(transparent)]
     Engine(#[from] CopyError),
 }
@@ -69,7 +98,11 @@ impl CliError {
             Self::Usage(_)
             | Self::InsideTree { .. }
             | Self::DestInsideSource { .. }
+            | Self::Spec { .. }
+            | Self::Config(_)
             | Self::Engine(CopyError::Pattern { .. }) => Exit::Usage,
+            Self::Client(error) => exit_of_client(error),
+            Self::Migrate(error) => error.exit(),
             _ => Exit::Failed,
         }
     }
@@ -123,10 +156,53 @@ impl CliError {
             Self::Report { source, .. } => return report_hint(source),
             Self::Engine(error) => return engine_hint(error),
             Self::Man { .. } => "the directory must exist and be writable",
-            Self::Output(_) | Self::Signals(_) => return None,
+            Self::Config(_) => {
+                "`manila-data config show` prints the values in force, docs/configuration.md explains them"
+            }
+            Self::Client(error) => return error.hint(),
+            Self::Token(error) => return token_hint(error),
+            Self::Start(error) => return error.hint(),
+            Self::Migrate(error) => return error.hint(),
+            Self::Spec { .. } => "docs/service.md describes the format; `jobs show JOB --json` shows that of a job",
+            Self::Output(_) | Self::Signals(_) | Self::Read { .. } | Self::Runtime(_) => return None,
         };
         Some(hint.into())
     }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        next = cause.source();
+    }
+    text
+}
+
+fn exit_of_client(error: &ClientError) -> Exit {
+    match error {
+        ClientError::BadAddress { .. } => Exit::Usage,
+        ClientError::Unreachable { .. } | ClientError::Lost { .. } => Exit::Unreachable,
+        // It is there, but cannot take anything now.
+        ClientError::Problem(problem) if problem.status == 503 => Exit::Unreachable,
+        ClientError::Problem(problem) if problem.name() == "bad-spec" => Exit::Usage,
+        _ => Exit::Failed,
+    }
+}
+
+fn token_hint(error: &TokenError) -> Option<String> {
+    Some(match error {
+        TokenError::Read { .. } | TokenError::Write { .. } => {
+            "run the command as the service's user, or name another file with `--tokens-file`".into()
+        }
+        TokenError::NotPrivate { path } => format!("chmod 0600 {}", shown(path)),
+        TokenError::NameTaken(name) => format!("choose another name, or remove it first: `token remove {name}`"),
+        TokenError::NoSuchToken(_) => "`manila-data token list` shows those there are".into(),
+        _ => return None,
+    })
 }
 
 fn open_hint(error: FsError, name: &str) -> Option<String> {

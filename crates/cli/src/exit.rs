@@ -13,8 +13,10 @@ pub const USAGE: u8 = 2;
 /// Went to the end, but with faults, with losses under `--on-loss fail`, or with differences; or stopped at the first
 /// fault under `--on-fault stop`.
 pub const FAULTS: u8 = 3;
-/// Stopped early without a signal.
+/// Stopped early without a signal, or cancelled by somebody.
 pub const STOPPED: u8 = 4;
+/// The service does not answer.
+pub const UNREACHABLE: u8 = 5;
 /// Added to a signal's number, as shells do: 130 after SIGINT, 143 after SIGTERM.
 pub const SIGNAL_BASE: u8 = 128;
 
@@ -25,7 +27,8 @@ Exit codes:
   1    the command could not begin or go on
   2    the command line or the configuration is wrong
   3    ended with faults, with losses under --on-loss fail, or with differences
-  4    stopped early without a signal
+  4    stopped early without a signal, or cancelled
+  5    the service cannot be reached
   130  stopped by SIGINT (Ctrl-C)
   143  stopped by SIGTERM";
 
@@ -37,6 +40,7 @@ pub enum Exit {
     Usage,
     Faults,
     Stopped,
+    Unreachable,
     /// By the signal itself, so that a shell stops its script too.
     Signal(i32),
 }
@@ -49,6 +53,7 @@ impl Exit {
             Self::Usage => USAGE,
             Self::Faults => FAULTS,
             Self::Stopped => STOPPED,
+            Self::Unreachable => UNREACHABLE,
             Self::Signal(number) => SIGNAL_BASE.saturating_add(u8::try_from(number).unwrap_or(u8::MAX)),
         }
     }
@@ -57,7 +62,11 @@ impl Exit {
     pub fn of_copy(report: &CopyReport, signal: Option<i32>) -> Self {
         let copied = Self::of_ending(report.ending, signal);
         match &report.verification {
-            Some(verification) if copied == Self::Done => Self::of_comparison(verification, signal),
+            Some(verification) if copied == Self::Done => match Self::of_ending(verification.ending, signal) {
+                // What was named as lost was judged as a loss already.
+                Self::Done if report.unexplained_differences() > 0 => Self::Faults,
+                verified => verified,
+            },
             _ => copied,
         }
     }
@@ -92,8 +101,9 @@ mod tests {
 
     #[test]
     fn the_numbers_are_a_promise() {
-        let all = [Exit::Done, Exit::Failed, Exit::Usage, Exit::Faults, Exit::Stopped, Exit::Signal(2)];
-        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 130]);
+        let all =
+            [Exit::Done, Exit::Failed, Exit::Usage, Exit::Faults, Exit::Stopped, Exit::Unreachable, Exit::Signal(2)];
+        assert_eq!(all.map(Exit::code), [0, 1, 2, 3, 4, 5, 130]);
         assert_eq!(Exit::Signal(15).code(), 143);
         for exit in all {
             assert!(HELP.lines().any(|line| line.trim_start().starts_with(&format!("{} ", exit.code()))), "{exit:?}");

@@ -10,7 +10,7 @@ use copy::{
     Records, Sparse, Sync, Verify, escape, is_plain_name,
 };
 
-use crate::args::{
+use crate::args::engine::{
     CopyArgs, DevicesArg, EntriesArg, HashArg, MoverArg, OnFaultArg, OnLossArg, OutputArgs, SelectionArgs, SparseArg,
     SpeedArgs, SyncArg, VerifyArg, VerifyArgs,
 };
@@ -31,7 +31,7 @@ impl Environment {
     }
 
     /// Where runs are remembered when nobody says otherwise; none without a home.
-    fn state_dir(&self) -> Option<PathBuf> {
+    pub fn state_dir(&self) -> Option<PathBuf> {
         if self.is_root {
             return Some("/var/lib/manila-data".into());
         }
@@ -87,30 +87,30 @@ pub fn copy_plan(args: CopyArgs, environment: &Environment) -> Result<CopyPlan, 
         Some(HashArg::Sha256) => Some(HashKind::Sha256),
         None => args.output.report.is_some().then_some(HashKind::Xxh3Blocks),
     };
-    let movers = match args.mover {
+    let movers = match args.transfer.mover {
         Some(name) => Movers::forced(mover(name)),
-        None => args.no_mover.iter().fold(Movers::default(), |movers, name| movers.without(mover(*name))),
+        None => args.transfer.no_mover.iter().fold(Movers::default(), |movers, name| movers.without(mover(*name))),
     };
     if !Mover::ALL.iter().any(|mover| movers.allows(*mover)) {
         return Err(CliError::Usage("`--no-mover` leaves no way to move content".into()));
     }
     let options = CopyOptions {
         filter,
-        compare: if args.checksum { Compare::Content } else { Compare::SizeAndTime },
-        delete: match (args.delete, args.max_delete) {
+        compare: if args.policy.checksum { Compare::Content } else { Compare::SizeAndTime },
+        delete: match (args.deletion.delete, args.deletion.max_delete) {
             (false, _) => Delete::Never,
             (true, max) => Delete::Extraneous { max_entries: max.unwrap_or(u64::MAX) },
         },
-        on_fault: match args.on_fault {
+        on_fault: match args.policy.on_fault {
             OnFaultArg::Continue => OnFault::Continue,
             OnFaultArg::Stop => OnFault::Stop,
         },
-        on_loss: match args.on_loss {
+        on_loss: match args.policy.on_loss {
             OnLossArg::Report => OnLoss::Report,
             OnLossArg::Fail => OnLoss::Fail,
         },
         devices: devices(args.selection.devices),
-        sparse: match args.sparse {
+        sparse: match args.transfer.sparse {
             SparseArg::Auto => Sparse::Auto,
             SparseArg::Detect => Sparse::Detect,
             SparseArg::Keep => Sparse::Keep,
@@ -122,7 +122,8 @@ pub fn copy_plan(args: CopyArgs, environment: &Environment) -> Result<CopyPlan, 
             VerifyArg::Content => Verify::Content,
         },
         hash,
-        sync: match args.sync {
+        verify_hash: None,
+        sync: match args.transfer.sync {
             SyncArg::AtEnd => Sync::AtEnd,
             SyncArg::Never => Sync::Never,
         },
@@ -150,6 +151,7 @@ pub fn verify_plan(args: VerifyArgs) -> Result<VerifyPlan, CliError> {
     let options = CompareOptions {
         filter: filter(&args.selection)?,
         content: !args.attributes_only,
+        hash: None,
         atime: args.atime,
         extra: !args.ignore_extra,
         devices: devices(args.selection.devices),

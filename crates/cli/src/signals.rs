@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use copy::{StopReason, StopToken};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::ui::console::Console;
 
@@ -21,13 +22,7 @@ pub struct StopSignals {
 
 impl StopSignals {
     pub fn listen(stop: StopToken, console: Arc<Console>) -> io::Result<Self> {
-        // Set by the first signal, in the handler itself: the second one must end the process even where no thread
-        // gets to run. Order matters: the check comes before the setting.
-        let armed = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            signal_hook::flag::register_conditional_default(signal, Arc::clone(&armed))?;
-            signal_hook::flag::register(signal, Arc::clone(&armed))?;
-        }
+        end_at_the_second()?;
         let mut signals = Signals::new([SIGINT, SIGTERM])?;
         let handle = signals.handle();
         let received = Arc::new(AtomicI32::new(0));
@@ -51,6 +46,40 @@ impl StopSignals {
             let _ = thread.join();
         }
         Some(self.received.load(Ordering::SeqCst)).filter(|signal| *signal != 0)
+    }
+}
+
+/// The second SIGINT or SIGTERM ends the process, even where no thread gets to run.
+fn end_at_the_second() -> io::Result<()> {
+    // Set by the first signal, in the handler itself. Order matters: the check comes before the setting.
+    let armed = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register_conditional_default(signal, Arc::clone(&armed))?;
+        signal_hook::flag::register(signal, Arc::clone(&armed))?;
+    }
+    Ok(())
+}
+
+/// The same two signals for what is asynchronous: each is told, the second one ends the process.
+#[derive(Debug)]
+pub struct AsyncSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl AsyncSignals {
+    /// Within a runtime.
+    pub fn listen() -> io::Result<Self> {
+        end_at_the_second()?;
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    /// The number of the next one. Nothing is lost where the future is dropped.
+    pub async fn next(&mut self) -> i32 {
+        tokio::select! {
+            _ = self.interrupt.recv() => SIGINT,
+            _ = self.terminate.recv() => SIGTERM,
+        }
     }
 }
 

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use copy::tree::DestTree;
-use copy::{CopyContext, CopyReport, Monitor as _, StopToken, Throttle};
+use copy::{CopyContext, Monitor as _, StopToken, Throttle};
+use job::documents::CopySummary;
 
 use super::{conclude, progress_style};
-use crate::args::{CopyArgs, OutputArgs};
+use crate::args::engine::{CopyArgs, OutputArgs};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::paths::Reach;
@@ -22,7 +23,7 @@ use crate::ui::json::CommandSummary;
 use crate::ui::monitor::{RunMonitor, Stdout};
 use crate::ui::output::Output;
 use crate::ui::progress::{ProgressDisplay, Style};
-use crate::ui::summary;
+use crate::ui::summary as ui_summary;
 
 pub fn run(
     args: CopyArgs,
@@ -92,7 +93,7 @@ pub fn run(
     let exit = Exit::of_copy(&report, signal);
     let is_dry = plan.options.dry_run;
     let json = CommandSummary::copy(&report, is_dry, exit);
-    tell(&report, is_dry, exit, &warned, console);
+    tell(&json.body, exit, &warned, console);
     if matches!(stdout, Stdout::Events | Stdout::EventsAndEntries) {
         output.event("summary", &json);
     }
@@ -100,15 +101,15 @@ pub fn run(
     conclude(exit, report_file.map_or(Ok(()), |file| file.finish(&json)), console)
 }
 
-fn tell(report: &CopyReport, is_dry: bool, exit: Exit, warned: &[String], console: &Console) {
+fn tell(summary: &CopySummary, exit: Exit, warned: &[String], console: &Console) {
     match console.volume {
         Volume::Normal => {
-            for line in summary::copy(report, is_dry, warned, console.palette) {
+            for line in ui_summary::copy(summary, warned, console.palette) {
                 console.line(&line);
             }
         }
         Volume::Quiet | Volume::Json if exit != Exit::Done => {
-            if let Some(text) = summary::copy_failure(report) {
+            if let Some(text) = ui_summary::copy_failure(summary) {
                 console.error(&text);
             }
         }

@@ -1,13 +1,20 @@
 //! The commands: each wires arguments, engine and output, and says how the process ends.
 
 mod completions;
+mod config;
 mod copy;
+mod doctor;
+mod jobs;
 mod man;
+pub mod migrate;
+mod token;
 mod verify;
 
 use std::sync::Arc;
 
-use crate::args::{Cli, Command, OutputArgs};
+use crate::args::engine::OutputArgs;
+use crate::args::service::{ConfigCommand, TokenCommand};
+use crate::args::{Cli, Command};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::plan::Environment;
@@ -21,18 +28,42 @@ pub fn run(cli: Cli) -> Exit {
     let palette = Palette::new(cli.colors.color);
     let output = Output::default();
     let (volume, json) = match &cli.command {
-        Command::Copy(args) => (volume(&args.output), args.output.json),
-        Command::Verify(args) => (volume(&args.output), args.output.json),
-        Command::Completions { .. } | Command::Man { .. } => (Volume::Normal, false),
+        Command::Copy(args) => (volume(args.output.quiet, args.output.json), args.output.json),
+        Command::Verify(args) => (volume(args.output.quiet, args.output.json), args.output.json),
+        Command::Migrate(args) => (volume(args.quiet, args.json), args.json),
+        Command::Jobs(args) => (volume(false, args.connect.json), args.connect.json),
+        Command::Token(command) => {
+            let (TokenCommand::Create { file, .. } | TokenCommand::List { file } | TokenCommand::Remove { file, .. }) =
+                command;
+            (Volume::Normal, file.json)
+        }
+        Command::Config(ConfigCommand::Show { json, .. }) => (Volume::Normal, *json),
+        Command::Doctor(args) => (Volume::Normal, args.json),
+        Command::Config(ConfigCommand::Sample)
+        | Command::Serve(_)
+        | Command::Completions { .. }
+        | Command::Man { .. } => (Volume::Normal, false),
     };
     let console = Arc::new(Console::new(palette, volume));
+    // Whoever looks at a list may stop reading it (`head`); a run whose events nobody takes has failed.
+    let is_look = matches!(cli.command, Command::Jobs(_) | Command::Token(_) | Command::Config(_));
     let result = match cli.command {
         Command::Copy(args) => copy::run(*args, &Environment::read(), &console, &output),
         Command::Verify(args) => verify::run(*args, &console, &output),
+        Command::Migrate(args) => migrate::run(&args, &Environment::read(), &console, &output),
+        Command::Serve(args) => crate::serve::run(&args),
+        Command::Jobs(args) => jobs::run(*args, &console, &output),
+        Command::Token(command) => token::run(command, &console, &output),
+        Command::Config(command) => config::run(&command, &console, &output),
+        Command::Doctor(args) => doctor::run(&args, palette),
         Command::Completions { shell } => completions::run(shell),
         Command::Man { dir } => man::run(dir.as_deref()),
     };
-    let result = result.and_then(|exit| conclude(exit, output.finish().map_err(CliError::Output), &console));
+    let written = match output.finish() {
+        Err(error) if is_look && error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(CliError::Output),
+    };
+    let result = result.and_then(|exit| conclude(exit, written, &console));
     result.unwrap_or_else(|error| {
         crate::ui::errors::show(&console, &error);
         let exit = error.exit();
@@ -56,8 +87,8 @@ fn conclude(exit: Exit, last: Result<(), CliError>, console: &Console) -> Result
     }
 }
 
-fn volume(output: &OutputArgs) -> Volume {
-    match (output.quiet, output.json) {
+fn volume(quiet: bool, json: bool) -> Volume {
+    match (quiet, json) {
         (true, _) => Volume::Quiet,
         (_, true) => Volume::Json,
         _ => Volume::Normal,

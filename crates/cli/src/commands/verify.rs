@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use copy::{CompareReport, CopyContext, StopToken, Throttle};
+use copy::{CopyContext, StopToken, Throttle};
+use job::documents::Comparison;
 
 use super::{conclude, progress_style};
-use crate::args::VerifyArgs;
+use crate::args::engine::VerifyArgs;
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::paths::Reach;
@@ -52,22 +53,22 @@ pub fn run(args: VerifyArgs, console: &Arc<Console>, output: &Output) -> Result<
     };
     let exit = Exit::of_comparison(&report, signal);
     let json = CommandSummary::verify(&report, exit);
-    tell(&report, exit, console);
+    tell(&json.body, exit, console);
     if stdout == Stdout::Events {
         output.event("summary", &json);
     }
     conclude(exit, report_file.map_or(Ok(()), |file| file.finish(&json)), console)
 }
 
-fn tell(report: &CompareReport, exit: Exit, console: &Console) {
+fn tell(comparison: &Comparison, exit: Exit, console: &Console) {
     match console.volume {
         Volume::Normal => {
-            for line in summary::verify(report, console.palette) {
+            for line in summary::verify(comparison, console.palette) {
                 console.line(&line);
             }
         }
         Volume::Quiet | Volume::Json if exit != Exit::Done => {
-            if let Some(text) = summary::compare_failure(report) {
+            if let Some(text) = summary::compare_failure(comparison) {
                 console.error(&text);
             }
         }

@@ -15,7 +15,7 @@ pub struct Palette {
 }
 
 impl Palette {
-    #[cfg(test)]
+    /// For what is no terminal.
     pub const PLAIN: Self = Self { enabled: false };
 
     /// For standard error. `NO_COLOR` as on <https://no-color.org>: set and not empty.

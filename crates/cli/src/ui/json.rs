@@ -43,7 +43,7 @@ pub struct CommandSummary<T> {
     command: &'static str,
     exit_code: u8,
     #[serde(flatten)]
-    body: T,
+    pub body: T,
 }
 
 impl CommandSummary<CopySummary> {

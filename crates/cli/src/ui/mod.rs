@@ -2,9 +2,11 @@
 
 pub mod console;
 pub mod errors;
+pub mod job;
 pub mod json;
 pub mod monitor;
 pub mod output;
 pub mod progress;
 pub mod summary;
+pub mod table;
 pub mod units;

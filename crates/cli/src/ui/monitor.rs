@@ -51,7 +51,7 @@ impl<'a> RunMonitor<'a> {
 
 impl Monitor for RunMonitor<'_> {
     fn progress(&self, progress: &Progress) {
-        self.progress.show(progress, self.output);
+        self.progress.show("", &progress.into(), self.output);
     }
 
     fn fault(&self, fault: &Fault) {

@@ -4,9 +4,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use copy::{Progress, Stage};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use job::documents;
+use job::documents::{PathText, Progress};
 use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
 
 use super::console::{Console, is_capable_terminal};
@@ -25,6 +24,13 @@ const EVENT_INTERVAL: Duration = Duration::from_secs(1);
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 const LINE_INTERVAL_LATER: Duration = Duration::from_secs(10);
 const LINE_LATER: Duration = Duration::from_mins(1);
+
+/// Names of stages, as `job::documents` has them.
+const PREFLIGHT: &str = "preflight";
+const TRANSFER: &str = "transfer";
+const SYNC: &str = "sync";
+const VERIFY: &str = "verify";
+const DONE: &str = "done";
 
 /// How progress is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,28 +77,37 @@ impl ProgressDisplay {
         Self { style, console, started: Instant::now(), state: Mutex::default() }
     }
 
-    pub fn show(&self, progress: &Progress, output: &Output) {
+    /// `prefix` says what the figures are of, where that is not clear: a pass, a job.
+    pub fn show(&self, prefix: &str, progress: &Progress, output: &Output) {
         let elapsed = self.started.elapsed();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match self.style {
             Style::None => {}
             Style::Bar => {
-                if progress.stage != Stage::Done && state.pace.is_due(elapsed, BAR_DELAY, BAR_INTERVAL) {
-                    let text = screen(progress, terminal_columns());
+                if progress.stage != DONE && state.pace.is_due(elapsed, BAR_DELAY, BAR_INTERVAL) {
+                    let text = screen(prefix, progress, terminal_columns());
                     state.bar.get_or_insert_with(|| start_bar(&self.console)).set_message(text);
                 }
             }
             Style::Lines => {
                 if state.pace.is_due(elapsed, LINE_INTERVAL, line_interval(elapsed)) {
-                    self.console.note(&line(progress));
+                    self.console.note(&line(prefix, progress));
                 }
             }
             Style::Events => {
                 if state.pace.is_due(elapsed, Duration::ZERO, EVENT_INTERVAL) {
-                    output.event("progress", &documents::Progress::from(progress));
+                    output.event("progress", progress);
                 }
             }
         }
+    }
+}
+
+impl ProgressDisplay {
+    /// Takes the bar away until there is something new to show.
+    pub fn rest(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).bar = None;
+        self.console.detach();
     }
 }
 
@@ -109,10 +124,10 @@ fn start_bar(console: &Console) -> ProgressBar {
 }
 
 /// Two lines: bar and figures, and what the run is busy with.
-fn screen(progress: &Progress, columns: usize) -> String {
+fn screen(prefix: &str, progress: &Progress, columns: usize) -> String {
     // The last column stays free: some terminals wrap there.
     let columns = columns.saturating_sub(1);
-    let percent = format!("{:3.0}%", progress.percent.floor());
+    let percent = format!("{prefix}{:3}%", percent(progress));
     let filled = (progress.percent / 100.0 * BAR_COLUMNS as f64) as usize;
     let filled = "=".repeat(filled.min(BAR_COLUMNS));
     let head = match columns {
@@ -147,10 +162,16 @@ fn line_interval(elapsed: Duration) -> Duration {
     if elapsed < LINE_LATER { LINE_INTERVAL } else { LINE_INTERVAL_LATER }
 }
 
+/// A run that is not done never shows 100, however near it is.
+fn percent(progress: &Progress) -> u64 {
+    let percent = progress.percent.floor() as u64;
+    if progress.stage == DONE { percent } else { percent.min(99) }
+}
+
 /// One plain line.
-fn line(progress: &Progress) -> String {
-    let mut line = format!("{:.0}%: {}", progress.percent.floor(), figures(progress).join(", "));
-    if progress.stage != Stage::Transfer {
+pub fn line(prefix: &str, progress: &Progress) -> String {
+    let mut line = format!("{prefix}{}%: {}", percent(progress), figures(progress).join(", "));
+    if progress.stage != TRANSFER {
         line.push_str(", ");
         line.push_str(&activity(progress));
     }
@@ -159,10 +180,10 @@ fn line(progress: &Progress) -> String {
 
 /// What there is to say, the most important first.
 fn figures(progress: &Progress) -> Vec<String> {
-    let counters = &progress.counters;
-    let (entries, bytes) = match progress.stage {
-        Stage::Verify if counters.verified_bytes > 0 => (counters.done_entries, counters.verified_bytes),
-        _ => (counters.done_entries, counters.done_bytes),
+    let entries = progress.done_entries;
+    let bytes = match progress.stage.as_str() {
+        VERIFY if progress.verified_bytes > 0 => progress.verified_bytes,
+        _ => progress.done_bytes,
     };
     let mut figures = vec![
         match progress.total_bytes {
@@ -174,14 +195,15 @@ fn figures(progress: &Progress) -> Vec<String> {
             _ => counted(entries, "entry"),
         },
     ];
-    if counters.faults > 0 {
-        figures.push(counted(counters.faults, "fault"));
+    if progress.faults > 0 {
+        figures.push(counted(progress.faults, "fault"));
     }
-    if counters.differences > 0 {
-        figures.push(counted(counters.differences, "difference"));
+    if progress.differences > 0 {
+        figures.push(counted(progress.differences, "difference"));
     }
     figures.push(Rate(progress.bytes_per_second).to_string());
-    if let Some(remaining) = progress.remaining {
+    let remaining = progress.remaining_seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    if let Some(remaining) = remaining {
         // Tenths of a second would only flicker.
         figures.push(format!("{} left", Time(remaining.max(Duration::from_secs(1)))).replace(".0 s", " s"));
     }
@@ -191,13 +213,14 @@ fn figures(progress: &Progress) -> Vec<String> {
 
 /// What the run is busy with.
 fn activity(progress: &Progress) -> String {
-    let current = || progress.current.as_ref().map(ToString::to_string);
-    match progress.stage {
-        Stage::Preflight => "looking at both trees".into(),
-        Stage::Transfer => current().unwrap_or_default(),
-        Stage::Sync => "waiting for storage to make everything durable".into(),
-        Stage::Verify => current().map_or_else(|| "verifying".into(), |path| format!("verifying {path}")),
-        Stage::Done => String::new(),
+    let path = progress.current.as_ref().and_then(PathText::parse);
+    let current = || path.as_ref().map(ToString::to_string);
+    match progress.stage.as_str() {
+        PREFLIGHT => "looking at both trees".into(),
+        TRANSFER => current().unwrap_or_default(),
+        SYNC => "waiting for storage to make everything durable".into(),
+        VERIFY => current().map_or_else(|| "verifying".into(), |path| format!("verifying {path}")),
+        _ => String::new(),
     }
 }
 
@@ -244,27 +267,35 @@ fn terminal_columns() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::progress;
+    use crate::testing::progress as engine_progress;
+
+    fn progress() -> Progress {
+        (&engine_progress()).into()
+    }
 
     #[test]
     fn a_line_has_percent_bytes_entries_rate_time_and_faults() {
         assert_eq!(
-            line(&progress()),
+            line("", &progress()),
             "41%: 1.2 GiB of 3.0 GiB, 12,345 of 30,000 entries, 2 faults, 312.0 MiB/s, 6 s left, 3000 entries/s"
         );
         let mut scanning = progress();
-        (scanning.total_bytes, scanning.total_entries, scanning.remaining) = (None, None, None);
-        scanning.counters.faults = 0;
-        assert_eq!(line(&scanning), "41%: 1.2 GiB, 12,345 entries, 312.0 MiB/s, 3000 entries/s");
-        scanning.stage = Stage::Sync;
-        assert!(line(&scanning).ends_with("waiting for storage to make everything durable"));
+        (scanning.total_bytes, scanning.total_entries, scanning.remaining_seconds) = (None, None, None);
+        scanning.faults = 0;
+        assert_eq!(line("", &scanning), "41%: 1.2 GiB, 12,345 entries, 312.0 MiB/s, 3000 entries/s");
+        scanning.stage = SYNC.into();
+        assert!(line("", &scanning).ends_with("waiting for storage to make everything durable"));
     }
 
     #[test]
     fn a_run_that_is_not_done_never_shows_100() {
         let mut progress = progress();
-        progress.percent = 99.97;
-        assert!(line(&progress).starts_with("99%"));
+        for percent in [99.97, 100.0] {
+            progress.percent = percent;
+            assert!(line("", &progress).starts_with("99%"));
+        }
+        progress.stage = DONE.into();
+        assert!(line("", &progress).starts_with("100%"));
     }
 
     #[test]
@@ -311,11 +342,11 @@ mod tests {
     #[test]
     fn the_screen_stays_inside_the_terminal() {
         assert_eq!(
-            screen(&progress(), 80),
+            screen("", &progress(), 80),
             " 41% [========            ] 1.2 GiB of 3.0 GiB, 12,345 of 30,000 entries\ndir/file"
         );
         for columns in 6..200 {
-            assert!(screen(&progress(), columns).lines().all(|line| line.width() < columns), "{columns}");
+            assert!(screen("", &progress(), columns).lines().all(|line| line.width() < columns), "{columns}");
         }
     }
 

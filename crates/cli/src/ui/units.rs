@@ -58,11 +58,12 @@ impl fmt::Display for Count {
     }
 }
 
-/// A count with its noun: `1 file`, `2 files`, `3 entries`.
+/// A count with its noun: `1 file`, `2 files`, `3 entries`, `4 losses`.
 pub fn counted(count: u64, noun: &str) -> String {
     match noun.strip_suffix('y') {
         _ if count == 1 => format!("1 {noun}"),
         Some(stem) => format!("{} {stem}ies", Count(count)),
+        None if noun.ends_with('s') => format!("{} {noun}es", Count(count)),
         None => format!("{} {noun}s", Count(count)),
     }
 }
@@ -141,7 +142,10 @@ mod tests {
         assert!(Rate::mean(1, Duration::ZERO).is_none());
         let count = |n| Count(n).to_string();
         assert_eq!([count(0), count(999), count(1_000), count(1_234_567)], ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([counted(1, "entry"), counted(2, "entry"), counted(0, "file")], ["1 entry", "2 entries", "0 files"]);
+        assert_eq!(
+            [counted(1, "entry"), counted(2, "entry"), counted(2, "loss")],
+            ["1 entry", "2 entries", "2 losses"]
+        );
         let check = |ms, expected: &str| assert_eq!(Time(Duration::from_millis(ms)).to_string(), expected);
         check(0, "0.0 s");
         check(420, "0.4 s");

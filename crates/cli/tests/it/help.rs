@@ -13,6 +13,10 @@ fn help_texts() {
         ("copy.txt", "copy --help"),
         ("verify-short.txt", "verify -h"),
         ("verify.txt", "verify --help"),
+        ("migrate.txt", "migrate --help"),
+        ("jobs.txt", "jobs --help"),
+        ("jobs-create.txt", "jobs create --help"),
+        ("serve.txt", "serve --help"),
     ] {
         let outcome = sandbox.run(line).expect(0);
         check_snapshot(name, &outcome.stdout);
@@ -37,7 +41,7 @@ fn every_shell_gets_completions() {
     let sandbox = Sandbox::new("completions");
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
         let script = sandbox.run(&format!("completions {shell}")).expect(0).stdout;
-        for word in ["bandwidth-limit", "verify", "manila-data"] {
+        for word in ["bandwidth-limit", "verify", "manila-data", "retry-failed", "doctor"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -51,6 +55,11 @@ fn manual_pages_are_written() {
     assert_eq!(sandbox.run("man pages").expect(0).stdout, "");
     let copy = fs::read_to_string(sandbox.path("pages/manila-data-copy.1")).unwrap();
     assert!(copy.contains("max\\-delete") && copy.contains("Exit codes"), "{copy}");
+    for page in
+        ["serve", "migrate", "doctor", "jobs", "jobs-create", "jobs-retry-failed", "token-create", "config-show"]
+    {
+        assert!(sandbox.path(format!("pages/manila-data-{page}.1")).exists(), "{page}");
+    }
     let outcome = sandbox.run("man missing").expect(1);
     assert!(outcome.stderr.contains("hint:"), "{outcome:?}");
 }
@@ -59,4 +68,12 @@ fn manual_pages_are_written() {
 fn the_version_is_that_of_the_package() {
     let outcome = Sandbox::new("version").run("--version").expect(0);
     assert_eq!(outcome.stdout, format!("manila-data {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn workers_are_started_by_the_service_alone() {
+    let sandbox = Sandbox::new("worker");
+    assert!(!sandbox.run("--help").stdout.contains("worker"));
+    let outcome = sandbox.run("worker nonsense").expect(1);
+    assert!(outcome.stderr.contains("for workers of the service alone"), "{outcome:?}");
 }

@@ -3,10 +3,18 @@
 #![expect(unreachable_pub, reason = "`pub` says that other modules use it")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod config;
 mod copy;
+mod daemon;
+mod doctor;
 mod errors;
 mod help;
+mod jobs;
+mod migrate;
+mod otlp;
 mod report;
+mod serve;
 mod signals;
 mod support;
+mod token;
 mod verify;

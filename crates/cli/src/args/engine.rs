@@ -1,87 +1,14 @@
-//! The command line as it is typed. What it means is in `plan`.
+//! Arguments that say how trees are copied or compared: of `copy` and `verify`, and of jobs that do the same.
 
 use std::ffi::OsString;
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::builder::ValueParser;
-use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{Args, ValueEnum, ValueHint};
 
-use crate::exit;
+use super::{ADVANCED, CHECKS, OUTPUT, POLICY, SELECTION, SPEED};
 use crate::ui::units::parse_rate;
-
-const SELECTION: &str = "Selection";
-const POLICY: &str = "Policy";
-const CHECKS: &str = "Checks";
-const SPEED: &str = "Speed";
-const OUTPUT: &str = "Output";
-const ADVANCED: &str = "Advanced";
-
-const COPY_EXAMPLES: &str = "\
-Examples:
-  manila-data copy /mnt/old /mnt/new
-  manila-data copy --delete --max-delete 1000 /mnt/old /mnt/new
-  manila-data copy --verify content --report copy.jsonl /mnt/old /mnt/new
-  manila-data copy --bandwidth-limit 100MiB --ignore .snapshot /mnt/old /mnt/new
-  manila-data copy --dry-run --delete /mnt/old /mnt/new";
-
-const VERIFY_EXAMPLES: &str = "\
-Examples:
-  manila-data verify /mnt/old /mnt/new
-  manila-data verify --attributes-only --ignore-extra /mnt/old /mnt/new
-  manila-data verify --json --report differences.jsonl /mnt/old /mnt/new";
-
-const MORE: &str = "See `--help` for all options, examples and exit codes.";
-
-/// Copies and verifies the contents of file shares, fast and without losing anything on the way.
-#[derive(Debug, Parser)]
-#[command(name = "manila-data", version, max_term_width = 100, subcommand_required = true)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true, after_help = exit::HELP)]
-pub struct Cli {
-    #[command(subcommand)]
-    pub command: Command,
-    #[command(flatten)]
-    pub colors: ColorArgs,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum Command {
-    /// Copy what is in one directory into another.
-    ///
-    /// What is in the directory SOURCE is put into the directory DEST, with its attributes, hard links and holes. An
-    /// entry that DEST has already and that is the same is left alone, so the same command brings a copy up to date,
-    /// and goes on where an earlier one was stopped.
-    #[command(after_help = MORE, after_long_help = format!("{COPY_EXAMPLES}\n\n{}", exit::HELP))]
-    Copy(Box<CopyArgs>),
-    /// Compare two trees, whoever copied them.
-    ///
-    /// Reads both trees and names every difference: entries that are missing or too many, content, attributes, hard
-    /// links and holes. Changes neither of them. DEST is read from storage, not from memory.
-    #[command(after_help = MORE, after_long_help = format!("{VERIFY_EXAMPLES}\n\n{}", exit::HELP))]
-    Verify(Box<VerifyArgs>),
-    /// Print the completions for a shell.
-    ///
-    /// For instance: manila-data completions bash > /etc/bash_completion.d/manila-data
-    Completions {
-        #[arg(value_name = "SHELL")]
-        shell: clap_complete::Shell,
-    },
-    /// Print the manual page, or write all of them into a directory.
-    Man {
-        /// Directory for the manual pages of all commands
-        #[arg(value_name = "DIR", value_hint = ValueHint::DirPath)]
-        dir: Option<PathBuf>,
-    },
-}
-
-#[derive(Debug, Args)]
-pub struct ColorArgs {
-    /// Colours: auto (on a terminal, unless `NO_COLOR` is set), always or never
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = When::Auto, global = true)]
-    #[arg(help_heading = OUTPUT, hide_possible_values = true, hide_default_value = true, hide_short_help = true)]
-    #[arg(display_order = 1000)]
-    pub color: When,
-}
 
 #[derive(Debug, Args)]
 pub struct CopyArgs {
@@ -95,24 +22,10 @@ pub struct CopyArgs {
     /// Change nothing; list what would be done
     #[arg(short = 'n', long, help_heading = POLICY)]
     pub dry_run: bool,
-    /// Remove from DEST what SOURCE does not have
-    #[arg(long, help_heading = POLICY)]
-    pub delete: bool,
-    /// Remove at most N entries; more is a fault, and they stay
-    #[arg(long, value_name = "N", requires = "delete", help_heading = POLICY)]
-    pub max_delete: Option<u64>,
-    /// Compare the content of files that exist, not only their size and time
-    #[arg(long, help_heading = POLICY)]
-    pub checksum: bool,
-    /// After an entry that cannot be copied: continue or stop
-    #[arg(long, value_name = "DO", value_enum, default_value_t = OnFaultArg::Continue, help_heading = POLICY)]
-    #[arg(hide_possible_values = true)]
-    pub on_fault: OnFaultArg,
-    /// Attributes that DEST cannot hold: report them, or fail
-    #[arg(long, value_name = "DO", value_enum, default_value_t = OnLossArg::Report, help_heading = POLICY)]
-    #[arg(hide_possible_values = true)]
-    pub on_loss: OnLossArg,
-
+    #[command(flatten)]
+    pub deletion: DeleteArgs,
+    #[command(flatten)]
+    pub policy: PolicyArgs,
     #[command(flatten)]
     pub selection: SelectionArgs,
 
@@ -146,22 +59,8 @@ pub struct CopyArgs {
     // No conflict with `--state-dir`: that one may come from the environment.
     #[arg(long, help_heading = ADVANCED, hide_short_help = true)]
     pub no_state: bool,
-    /// When written data is made durable: at-end (and every few seconds before) or never
-    #[arg(long, value_name = "WHEN", value_enum, default_value_t = SyncArg::AtEnd, help_heading = ADVANCED)]
-    #[arg(hide_possible_values = true, hide_short_help = true)]
-    pub sync: SyncArg,
-    /// Holes: as SOURCE tells (keep), also where it has runs of zeros (detect), or as its file system needs (auto)
-    #[arg(long, value_name = "HOW", value_enum, default_value_t = SparseArg::Auto, help_heading = ADVANCED)]
-    #[arg(hide_possible_values = true, hide_short_help = true)]
-    pub sparse: SparseArg,
-    /// Move content only this way: reflink, copy-file-range, sparse, buffered or ranges
-    #[arg(long, value_name = "NAME", value_enum, conflicts_with = "no_mover", help_heading = ADVANCED)]
-    #[arg(hide_possible_values = true, hide_short_help = true)]
-    pub mover: Option<MoverArg>,
-    /// Never move content this way; may be repeated
-    #[arg(long, value_name = "NAME", value_enum, help_heading = ADVANCED)]
-    #[arg(hide_possible_values = true, hide_short_help = true)]
-    pub no_mover: Vec<MoverArg>,
+    #[command(flatten)]
+    pub transfer: TransferArgs,
     /// A further mount of DEST, for creating files of one directory side by side; may be repeated
     #[arg(long, value_name = "PATH", value_hint = ValueHint::DirPath, help_heading = ADVANCED)]
     #[arg(hide_short_help = true)]
@@ -196,6 +95,31 @@ pub struct VerifyArgs {
 }
 
 #[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Remove from DEST what SOURCE does not have
+    #[arg(long, help_heading = POLICY)]
+    pub delete: bool,
+    /// Remove at most N entries; more is a fault, and they stay
+    #[arg(long, value_name = "N", requires = "delete", help_heading = POLICY)]
+    pub max_delete: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// Compare the content of files that exist, not only their size and time
+    #[arg(long, help_heading = POLICY)]
+    pub checksum: bool,
+    /// After an entry that cannot be copied: continue or stop
+    #[arg(long, value_name = "DO", value_enum, default_value_t = OnFaultArg::Continue, help_heading = POLICY)]
+    #[arg(hide_possible_values = true)]
+    pub on_fault: OnFaultArg,
+    /// Attributes that DEST cannot hold: report them, or fail
+    #[arg(long, value_name = "DO", value_enum, default_value_t = OnLossArg::Report, help_heading = POLICY)]
+    #[arg(hide_possible_values = true)]
+    pub on_loss: OnLossArg,
+}
+
+#[derive(Debug, Args)]
 pub struct SelectionArgs {
     /// Leave out entries of this name, at any depth; may be repeated
     #[arg(long, value_name = "NAME", help_heading = SELECTION, value_parser = ValueParser::os_string())]
@@ -227,6 +151,27 @@ pub struct SpeedArgs {
     pub bandwidth_limit: Option<u64>,
 }
 
+/// How content travels and becomes durable.
+#[derive(Debug, Args)]
+pub struct TransferArgs {
+    /// When written data is made durable: at-end (and every few seconds before) or never
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = SyncArg::AtEnd, help_heading = ADVANCED)]
+    #[arg(hide_possible_values = true, hide_short_help = true)]
+    pub sync: SyncArg,
+    /// Holes: as SOURCE tells (keep), also where it has runs of zeros (detect), or as its file system needs (auto)
+    #[arg(long, value_name = "HOW", value_enum, default_value_t = SparseArg::Auto, help_heading = ADVANCED)]
+    #[arg(hide_possible_values = true, hide_short_help = true)]
+    pub sparse: SparseArg,
+    /// Move content only this way: reflink, copy-file-range, sparse, buffered or ranges
+    #[arg(long, value_name = "NAME", value_enum, conflicts_with = "no_mover", help_heading = ADVANCED)]
+    #[arg(hide_possible_values = true, hide_short_help = true)]
+    pub mover: Option<MoverArg>,
+    /// Never move content this way; may be repeated
+    #[arg(long, value_name = "NAME", value_enum, help_heading = ADVANCED)]
+    #[arg(hide_possible_values = true, hide_short_help = true)]
+    pub no_mover: Vec<MoverArg>,
+}
+
 #[derive(Debug, Args)]
 pub struct OutputArgs {
     /// Print nothing but errors
@@ -256,13 +201,6 @@ fn parse_workers(text: &str) -> Result<NonZeroUsize, String> {
         return Err(format!("at most {WORKERS_MAX}"));
     }
     Ok(count)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum When {
-    Auto,
-    Always,
-    Never,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -324,26 +262,4 @@ pub enum MoverArg {
 pub enum EntriesArg {
     Changes,
     All,
-}
-
-#[cfg(test)]
-mod tests {
-    use clap::CommandFactory as _;
-
-    use super::*;
-
-    #[test]
-    fn the_definition_is_sound() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn no_help_line_is_cut_off_by_a_missing_heading() {
-        for command in Cli::command().get_subcommands() {
-            for argument in command.get_arguments().filter(|a| !a.is_positional() && !a.is_global_set()) {
-                assert!(argument.get_help().is_some(), "{} has no help", argument.get_id());
-                assert!(argument.get_help_heading().is_some(), "{} has no heading", argument.get_id());
-            }
-        }
-    }
 }

@@ -1,0 +1,167 @@
+//! The table of all options: what is read, shown, sampled and documented comes from here.
+
+use oslo::config::{Kind, OptionDef};
+
+pub const DEFAULT: &str = oslo::config::DEFAULT;
+pub const DATA_SERVICE: &str = "data_service";
+pub const API: &str = "api";
+/// `[hook:NAME]`
+pub const HOOK_PREFIX: &str = "hook:";
+
+/// Where clients look for the service.
+pub const DEFAULT_SOCKET: &str = "/run/manila-data/api.sock";
+
+const fn int(min: i64, max: i64) -> Kind {
+    Kind::Int { min, max }
+}
+
+/// A century is for ever.
+const DAYS: Kind = int(0, 36_500);
+
+pub const OPTIONS: [OptionDef; 36] = [
+    OptionDef::new(DEFAULT, "host", Kind::Str)
+        .help("Name of this service, which owns its jobs. It must stay the same over restarts, and be another one for each \
+         service that shares a job store. Not set: the machine's host name."),
+    OptionDef::new(DEFAULT, "state_path", Kind::Str)
+        .default("/var/lib/manila-data")
+        .help("Directory of jobs, reports and mount points: on a local file system, owned by the service's user, mode 0700."),
+    OptionDef::new(DEFAULT, "log_file", Kind::Str)
+        .help("File of the log, relative to log_dir. SIGHUP opens it again. Not set: standard error, unless log_dir is set."),
+    OptionDef::new(DEFAULT, "log_dir", Kind::Str)
+        .help("Directory of the log file; alone it means a file named manila-data.log in it."),
+    OptionDef::new(DEFAULT, "debug", Kind::Bool)
+        .default("false")
+        .help("Logs what happens inside, too."),
+    OptionDef::new(DEFAULT, "use_json", Kind::Bool)
+        .default("false")
+        .help("Logs a JSON object on each line instead of text."),
+    OptionDef::new(DEFAULT, "log_levels", Kind::List)
+        .default("")
+        .help("Levels for single parts of the program, TARGET=LEVEL each: job=debug, web=warn."),
+    OptionDef::new(DEFAULT, "otlp_endpoint", Kind::Str)
+        .help("Collector of traces (OTLP over HTTP): http://127.0.0.1:4318. Only builds with the feature `otlp` send any. Not \
+         set: none are sent."),
+    OptionDef::new(DEFAULT, "otlp_sample_ratio", Kind::Float)
+        .default("1.0")
+        .help("Which share of all traces is sent, from 0.0 to 1.0."),
+    OptionDef::new(DATA_SERVICE, "job_store", Kind::Str)
+        .default("$state_path/jobs.sqlite")
+        .help("Where jobs are kept: a file on a local file system."),
+    OptionDef::new(DATA_SERVICE, "jobs_max", int(1, 1024))
+        .default("4")
+        .help("Jobs that run at the same time."),
+    OptionDef::new(DATA_SERVICE, "jobs_per_host_max", int(0, 1024))
+        .default("2")
+        .help("Jobs that use the same storage host at the same time. 0: no limit but jobs_max."),
+    OptionDef::new(DATA_SERVICE, "queue_max", int(1, 1_000_000))
+        .default("10000")
+        .help("Jobs that wait; requests beyond are refused."),
+    OptionDef::new(DATA_SERVICE, "bandwidth_limit", Kind::Str)
+        .help("Bytes a second of a job that names no limit: 100MiB. Not set: no limit."),
+    OptionDef::new(DATA_SERVICE, "stop_grace_seconds", int(1, 600))
+        .default("10")
+        .help("How long a worker has to come to an end when its job is stopped; then it is killed."),
+    OptionDef::new(DATA_SERVICE, "lease_seconds", int(10, 3600))
+        .default("30")
+        .help("How long jobs stay with a service that gives no sign of life. Workers stop when two thirds of it have passed \
+         without one."),
+    OptionDef::new(DATA_SERVICE, "sandbox", Kind::Str)
+        .default("auto")
+        .help("Shuts workers in (Landlock, seccomp, few capabilities): as far as the kernel can (auto), refusing jobs where it \
+         cannot (required), or not at all (off)."),
+    OptionDef::new(DATA_SERVICE, "mount_helpers", Kind::List)
+        .default("mount, mount.*, umount, umount.*, ceph-fuse, glusterfs, bindfs, sshfs, fusermount, fusermount3")
+        .help(
+            "Programs that mount commands and mounts of FUSE types may run: names that are looked up in the system's \
+             directories, and absolute paths.",
+        ),
+    OptionDef::new(DATA_SERVICE, "mount_timeout_seconds", int(1, 3600))
+        .default("60")
+        .help("How long mounting one tree may take; then the helper is killed and the job fails."),
+    OptionDef::new(DATA_SERVICE, "allowed_roots", Kind::List)
+        .help("Directories that jobs on directories may work in. Not set: anywhere for callers of the unix socket, nowhere for \
+         those of TCP."),
+    OptionDef::new(DATA_SERVICE, "report_keep_days", DAYS)
+        .default("90")
+        .help("Reports of jobs that ended longer ago are removed. 0: kept."),
+    OptionDef::new(DATA_SERVICE, "report_keep_bytes", Kind::Str)
+        .default("10GiB")
+        .help("Size of all reports together, beyond which the oldest are removed. 0: no bound."),
+    OptionDef::new(DATA_SERVICE, "job_keep_days", DAYS)
+        .default("90")
+        .help("Jobs that ended longer ago are removed, with all that is left of them. 0: kept."),
+    OptionDef::new(DATA_SERVICE, "event_keep_days", DAYS)
+        .default("90")
+        .help("Events that are older are removed, except those of jobs that have not ended. 0: kept."),
+    OptionDef::new(API, "socket", Kind::Str)
+        .default(DEFAULT_SOCKET)
+        .help("Unix socket of the REST interface, mode 0600: who may open it may do everything. Empty: none."),
+    OptionDef::new(API, "listen", Kind::Str)
+        .help("Address and port of the REST interface over TCP: 0.0.0.0:8443. Not set: none."),
+    OptionDef::new(API, "tls_cert", Kind::Str)
+        .help("PEM file with the certificate for TCP, and what leads to its authority."),
+    OptionDef::new(API, "tls_key", Kind::Str)
+        .help("PEM file with the key of the certificate."),
+    OptionDef::new(API, "tokens_file", Kind::Str)
+        .default("$state_path/tokens")
+        .help("File of the tokens that TCP needs, mode 0600. `manila-data token` changes it, SIGHUP reads it again."),
+    OptionDef::new(API, "allow_plain", Kind::Bool)
+        .default("false")
+        .help("Speaks TCP without TLS also on addresses that other machines reach. Tokens can then be overheard."),
+    OptionDef::new(API, "allow_mounts", Kind::Bool)
+        .default("false")
+        .help("Lets callers of TCP name mounts and mount commands, which run here with the service's rights."),
+    OptionDef::new(API, "metrics_public", Kind::Bool)
+        .default("false")
+        .help("Serves /metrics over TCP without a token."),
+    OptionDef::new(API, "body_bytes_max", Kind::Str)
+        .default("1MiB")
+        .help("The largest request."),
+    OptionDef::new(API, "requests_per_second", int(1, 1_000_000))
+        .default("200")
+        .help("Requests of one caller, on average; five seconds' worth may come at once."),
+    OptionDef::new(API, "webhook_secret", Kind::Str)
+        .secret()
+        .help("Key of the signature of webhooks that bring no key of their own. Not set: those are not signed."),
+    OptionDef::new(API, "webhook_hosts", Kind::List)
+        .help("Hosts that webhooks may go to, with the port where it is not the usual one. Not set: any."),
+];
+
+/// Options of each `[hook:NAME]`.
+pub const HOOK_OPTIONS: [OptionDef; 2] = [
+    OptionDef::new(HOOK_PREFIX, "command", Kind::Str)
+        .help("Program that makes the source of a migration read-only before the cutover, with fixed arguments. No shell is \
+         used. MANILA_DATA_ACTION in its environment is `read-only` or `read-write`; MANILA_DATA_SOURCE, MANILA_DATA_DEST, \
+             MANILA_DATA_JOB_ID and MANILA_DATA_JOB_NAME say of what."),
+    OptionDef::new(HOOK_PREFIX, "timeout_seconds", int(1, 86_400))
+        .default("60")
+        .help("How long it may take; then it is killed."),
+];
+
+/// Options whose new value SIGHUP brings into force. All others need a restart.
+pub const RELOADED: [(&str, &str); 19] = [
+    (DEFAULT, "log_file"),
+    (DEFAULT, "log_dir"),
+    (DEFAULT, "debug"),
+    (DEFAULT, "log_levels"),
+    (DATA_SERVICE, "jobs_max"),
+    (DATA_SERVICE, "jobs_per_host_max"),
+    (DATA_SERVICE, "queue_max"),
+    (DATA_SERVICE, "bandwidth_limit"),
+    (DATA_SERVICE, "report_keep_days"),
+    (DATA_SERVICE, "report_keep_bytes"),
+    (DATA_SERVICE, "job_keep_days"),
+    (DATA_SERVICE, "event_keep_days"),
+    (API, "tls_cert"),
+    (API, "tls_key"),
+    (API, "tokens_file"),
+    (API, "allow_mounts"),
+    (API, "metrics_public"),
+    (API, "body_bytes_max"),
+    (API, "requests_per_second"),
+];
+
+/// Whether SIGHUP brings a new value into force.
+pub fn is_reloaded(group: &str, name: &str) -> bool {
+    RELOADED.contains(&(group, name))
+}
