@@ -385,20 +385,24 @@ pub struct CopyReport {
 }
 
 impl CopyReport {
-    /// What the verification found and no named loss explains. An attribute that the destination cannot hold differs
-    /// in every entry that has it, which the losses say already.
+    /// What the verification found and no named loss explains.
     pub fn unexplained_differences(&self) -> u64 {
-        let Some(verification) = &self.verification else { return 0 };
-        let lost = |kind: LossKind| self.losses.iter().find(|loss| loss.kind == kind).map_or(0, |loss| loss.count);
-        let is_lost = |kind: DifferenceKind| self.losses.iter().any(|loss| loss.kind.shows_as().contains(&kind));
-        let explained = verification.differences.iter().map(|difference| match difference.kind {
-            // Special files that could not be made are missing, but not everything that is missing was one.
-            DifferenceKind::Missing => difference.count.min(lost(LossKind::SpecialFile)),
-            kind if is_lost(kind) => difference.count,
-            _ => 0,
-        });
-        verification.counters.differences.saturating_sub(explained.sum())
+        self.verification.as_ref().map_or(0, |verification| unexplained_differences(&self.losses, verification))
     }
+}
+
+/// An attribute that the destination cannot hold differs in every entry that has it, which the losses say already.
+/// By kind and not by entry: losses count inodes and differences names, and a server may round a time later.
+pub(crate) fn unexplained_differences(losses: &[Loss], verification: &CompareReport) -> u64 {
+    let lost = |kind: LossKind| losses.iter().find(|loss| loss.kind == kind).map_or(0, |loss| loss.count);
+    let is_lost = |kind: DifferenceKind| losses.iter().any(|loss| loss.kind.shows_as().contains(&kind));
+    let explained = verification.differences.iter().map(|difference| match difference.kind {
+        // Special files that could not be made are missing, but not everything that is missing was one.
+        DifferenceKind::Missing => difference.count.min(lost(LossKind::SpecialFile)),
+        kind if is_lost(kind) => difference.count,
+        _ => 0,
+    });
+    verification.counters.differences.saturating_sub(explained.sum())
 }
 
 /// The result of a comparison.

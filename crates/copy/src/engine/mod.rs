@@ -37,7 +37,7 @@ use crate::error::{CopyError, FsResult};
 use crate::monitor::{Monitor, Stage};
 use crate::options::{CompareOptions, CopyOptions, Delete, Limits, OnFault, OnLoss, Records, Sync, Verify};
 use crate::preflight::{Finding, preflight};
-use crate::report::{CompareReport, CopyReport, Ending};
+use crate::report::{CompareReport, CopyReport, Ending, unexplained_differences};
 use crate::state::{State, Trust};
 use crate::stop::StopToken;
 use crate::throttle::Throttle;
@@ -144,7 +144,9 @@ pub fn copy_tree(cx: &CopyContext<'_>, options: &CopyOptions) -> Result<CopyRepo
     let findings = run.findings();
     warnings.extend(findings.warnings);
     let lost = counters.losses > 0 && options.on_loss == OnLoss::Fail;
-    let bad = verification.as_ref().is_some_and(|v| !v.is_same());
+    let bad = verification
+        .as_ref()
+        .is_some_and(|found| found.ending != Ending::Complete || unexplained_differences(&findings.losses, found) > 0);
     let ending = ending(stopped.or(run.stop_reason()), counters.faults > 0 || lost || bad);
     if ending == Ending::Complete || ending == Ending::WithFaults {
         cx.monitor.progress(&gauge.look(&run, Stage::Done, adapt.target()));

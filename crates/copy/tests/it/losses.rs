@@ -2,6 +2,7 @@
 
 use copy::{
     Action, Compare, CopyOptions, CopyReport, Devices, Ending, EntryKind, ErrorClass, InodeFlags, LossKind, OnLoss,
+    Verify,
 };
 use proptest::prelude::*;
 use rustix::io::Errno;
@@ -286,6 +287,19 @@ fn paths_of_losses_are_limited_and_all_are_counted() {
     options.limits.faults_kept = 5;
     let report = run(&MemoryTree::from_model(&model), &MemoryTree::with_options(how), &options);
     assert_eq!(report.losses.iter().map(|l| (l.count, l.paths.len())).collect::<Vec<_>>(), [(50, 5)]);
+}
+
+#[test]
+fn a_verification_is_not_failed_by_what_was_named_as_lost() {
+    let model = TreeModel::new().with("a", Entry::file(b"x").owner(9, 9)).with("b", Entry::file(b"y").owner(9, 9));
+    for (on_loss, ending) in [(OnLoss::Report, Ending::Complete), (OnLoss::Fail, Ending::WithFaults)] {
+        let dest = MemoryTree::with_options(MemoryOptions { owners: false, ..MemoryOptions::default() });
+        let options = CopyOptions { verify: Verify::Content, on_loss, ..in_order() };
+        let report = run(&MemoryTree::from_model(&model), &dest, &options);
+        let found = report.verification.as_ref().expect("a verification").counters.differences;
+        assert_eq!((report.ending, report.counters.losses, found), (ending, 2, 2), "{on_loss:?}");
+        assert_eq!(report.unexplained_differences(), 0);
+    }
 }
 
 #[test]
