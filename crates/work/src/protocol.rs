@@ -222,7 +222,7 @@ mod tests {
             pass: 2,
             pass_kind: PassKind::Single,
             spec: spec.into(),
-            workspace: "/state/work/7".into(),
+            workspace: "/state/workspace/7".into(),
             state_dir: "/state/jobs/7/engine".into(),
             report_dir: "/state/jobs/7/report/2".into(),
             retry_report_dir: None,
@@ -246,7 +246,7 @@ mod tests {
         let Ok(Some(Order::Work(document))) = read(&mut &line[..]) else { panic!("no order") };
         let arrived = document.pass.into_order(&document.secrets);
         assert_eq!(arrived.spec, order.spec);
-        assert_eq!((arrived.job, arrived.pass, &*arrived.workspace), (order.job, 2, Path::new("/state/work/7")));
+        assert_eq!((arrived.job, arrived.pass, &*arrived.workspace), (order.job, 2, Path::new("/state/workspace/7")));
     }
 
     #[test]

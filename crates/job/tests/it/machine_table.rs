@@ -10,7 +10,7 @@ use job::{
 const NOW: jiff::Timestamp = jiff::Timestamp::UNIX_EPOCH;
 
 fn workspace() -> Hold {
-    Hold::Workspace { path: "/state/work/1".into() }
+    Hold::Workspace { path: "/state/workspace/1".into() }
 }
 
 fn failure() -> Failure {

@@ -18,7 +18,7 @@ async fn left_by(world: &World, owner: &str) -> JobId {
     world.store.create(&job, None).await.expect("is kept");
     world.store.change(id, |job| {
         job.state = State::Working;
-        job.holds = vec![Hold::Workspace { path: "/elsewhere/work/1".into() }];
+        job.holds = vec![Hold::Workspace { path: "/elsewhere/workspace/1".into() }];
         job.owner = Some(NodeName::new(owner));
         job.generation = Generation(3);
     });

@@ -28,7 +28,7 @@ fn working() -> Job {
     job.state = State::Working;
     job.intent = Intent::Stop(StopReason::Pause);
     job.holds = vec![
-        Hold::Workspace { path: "/var/lib/manila-data/work/1".into() },
+        Hold::Workspace { path: ["/var/lib/manila-data", "work", "1"].iter().collect() },
         Hold::Access { side: Side::Source, grant: "rule-1".into() },
         Hold::ReadOnly { hook: "freeze".into() },
     ];

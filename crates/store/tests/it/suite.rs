@@ -59,7 +59,7 @@ pub(crate) async fn a_save_replaces_the_job_and_raises_its_version(store: &dyn J
     let mut job = kept(store, job(1)).await;
     job.state = State::Granting;
     job.intent = Intent::Stop(StopReason::Pause);
-    job.holds = vec![Hold::Workspace { path: "/state/work/1".into() }];
+    job.holds = vec![Hold::Workspace { path: "/state/workspace/1".into() }];
     job.started_at = Some(at(5));
     job.updated_at = at(6);
     assert_eq!(store.save(&job, &[]).await.unwrap(), Version(2));

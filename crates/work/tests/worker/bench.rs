@@ -80,7 +80,7 @@ impl Bench {
     }
 
     pub(crate) fn workspace(&self) -> PathBuf {
-        self.dir.path().join("state/work/job")
+        self.dir.path().join("state").join("work").join("job")
     }
 
     pub(crate) fn order(&self, source: Endpoint, dest: Endpoint) -> WorkOrder {
