@@ -26,12 +26,13 @@ pub use door::{CutoverPrediction, DataService, DoorError, Figures, JobView, Live
 pub use id::{BadJobId, EventSeq, Generation, JobId, NodeName, Version};
 pub use limits::{LIMITS, Limits};
 pub use model::{
-    CutoverState, Failure, FailureCode, Hold, Intent, Job, Next, Origin, Outcome, PASSES_KEPT, Pass, PassFigures,
-    PassKind, Side, State, StateName, Step, StopReason, WorkEnding, WorkResult,
+    CutoverState, Failure, FailureCode, Hold, Intent, Job, Next, OnBehalf, Origin, Outcome, PASSES_KEPT, Pass,
+    PassFigures, PassKind, Side, State, StateName, Step, StopReason, WorkEnding, WorkResult,
 };
 pub use ports::{
-    AccessError, Clock, Control, Created, Delivery, EventKind, Executor, IdempotencyKey, JobEvent, JobFilter, JobStore,
-    Notifier, NotifyError, Page, ShareAccess, StoreError, StoredEvent, SystemClock, WorkError, WorkEvent, WorkOrder,
+    AccessError, Clock, Control, Created, Delivery, EventKind, Executor, FollowError, Follower, IdempotencyKey,
+    JobEvent, JobFilter, JobStore, NobodyFollows, Notifier, NotifyError, Page, ShareAccess, StoreError, StoredEvent,
+    SystemClock, WorkError, WorkEvent, WorkOrder,
 };
 pub use predict::predict;
 pub use sensitive::{MASK, Secrets, Sensitive, is_secret_key, mask};

@@ -18,6 +18,12 @@ pub struct Limits {
     pub door_patience: Duration,
     /// Tries of one change against others that change the same job. Each lost try is somebody's progress.
     pub conflicts_max: u32,
+    /// Showing one state to whoever follows the job.
+    pub follow_time: Duration,
+    /// How long the next state waits for one that cannot be shown.
+    pub follow_patience: Duration,
+    /// Longest pause between two tries to show a state: whoever looks for it should not wait long once all is well.
+    pub follow_pause_max: Duration,
     /// Taking or giving back one access rule. Share services answer within minutes or not at all.
     pub access_time: Duration,
     /// Ending what an earlier worker left behind. The executor has a time of grace of its own below this.
@@ -59,6 +65,9 @@ pub const LIMITS: Limits = Limits {
     retry_pause: Duration::from_millis(500),
     door_patience: Duration::from_secs(3),
     conflicts_max: 50,
+    follow_time: Duration::from_mins(1),
+    follow_patience: Duration::from_secs(10),
+    follow_pause_max: Duration::from_secs(5),
     access_time: Duration::from_mins(15),
     release_time: Duration::from_mins(5),
     work_events: 256,

@@ -55,6 +55,18 @@ pub struct Origin {
     pub requester: String,
     /// The request that made it, for finding it in logs.
     pub request_id: Option<String>,
+    /// Set by a door that takes requests for somebody who is to be kept informed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<OnBehalf>,
+}
+
+/// For whom a door took a job. It travels with the job to those ports that speak the same words; nobody else reads it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OnBehalf {
+    /// Whose words these are.
+    pub of: String,
+    /// What has to be remembered of the request. No secrets: it is kept as long as the job.
+    pub request: serde_json::Value,
 }
 
 /// Where a job is. `Accepted → Granting → Mounting → Working → Releasing → Ended`, and from `Releasing` back to
@@ -226,6 +238,8 @@ pub enum FailureCode {
     SandboxMissing,
     /// The hook that makes the source read-only failed.
     HookFailed,
+    /// Whoever owns what the job works on does not want it any more.
+    NotWanted,
     /// The engine could not begin or go on.
     EngineFailed,
     /// Went to its end, with more faults than are accepted.

@@ -265,8 +265,9 @@ pub enum WorkError {
 /// Lets this service in to shares, and takes that back.
 #[async_trait]
 pub trait ShareAccess: Send + Sync + fmt::Debug {
-    /// The holds that a job needs, before any is taken.
-    fn needed(&self, spec: &JobSpec, pass: PassKind) -> Vec<Hold>;
+    /// The holds that a job needs, before any is taken. They are stored as they are, so whatever is to be made can be
+    /// given its name here.
+    fn needed(&self, job: &Job, pass: PassKind) -> Vec<Hold>;
 
     /// Takes one of them; answers it as it is to be remembered.
     async fn take(&self, job: &Job, hold: &Hold) -> Result<Hold, AccessError>;
@@ -280,6 +281,35 @@ pub trait ShareAccess: Send + Sync + fmt::Debug {
 pub struct AccessError {
     pub side: Option<Side>,
     pub message: String,
+}
+
+/// Shows how far a job is to whoever owns what it works on.
+#[async_trait]
+pub trait Follower: Send + Sync + fmt::Debug {
+    /// The job is in this state, durably, and what belongs to the state has not begun. Called again until it succeeds,
+    /// and again after a restart. The end of a job is not told here but by the [`Notifier`].
+    async fn follow(&self, job: &Job) -> Result<(), FollowError>;
+}
+
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum FollowError {
+    /// Cannot be reached now.
+    #[error("{0}")]
+    Away(String),
+    /// The job is not wanted any more: the owner's own records say so.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// For jobs that nobody follows.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NobodyFollows;
+
+#[async_trait]
+impl Follower for NobodyFollows {
+    async fn follow(&self, _: &Job) -> Result<(), FollowError> {
+        Ok(())
+    }
 }
 
 /// Tells somebody outside that a job has ended.
@@ -297,6 +327,8 @@ pub struct NotifyError {
     pub message: String,
     /// Trying again makes no sense.
     pub is_final: bool,
+    /// Whoever is to be told has to be told: tried again after this time, however often that was.
+    pub retry_after: Option<Duration>,
 }
 
 /// Time for what is stored.

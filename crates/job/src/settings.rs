@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::id::{JobId, NodeName};
-use crate::ports::{Clock, Executor, JobStore, Notifier, ShareAccess, SystemClock};
+use crate::ports::{Clock, Executor, Follower, JobStore, NobodyFollows, Notifier, ShareAccess, SystemClock};
 
 /// The world, as the service reaches it.
 #[derive(Clone, Debug)]
@@ -14,18 +14,19 @@ pub struct Ports {
     pub executor: Arc<dyn Executor>,
     pub access: Arc<dyn ShareAccess>,
     pub notifier: Arc<dyn Notifier>,
+    pub follower: Arc<dyn Follower>,
     pub clock: Arc<dyn Clock>,
 }
 
 impl Ports {
-    /// With the machine's own clock.
+    /// With the machine's own clock, and nobody who follows the jobs.
     pub fn new(
         store: Arc<dyn JobStore>,
         executor: Arc<dyn Executor>,
         access: Arc<dyn ShareAccess>,
         notifier: Arc<dyn Notifier>,
     ) -> Self {
-        Self { store, executor, access, notifier, clock: Arc::new(SystemClock) }
+        Self { store, executor, access, notifier, follower: Arc::new(NobodyFollows), clock: Arc::new(SystemClock) }
     }
 }
 

@@ -1,3 +1,4 @@
 //! What OpenStack's services have in common, for services written in Rust. Knows nothing of shares, jobs and Manila.
 
 pub mod config;
+pub mod messaging;

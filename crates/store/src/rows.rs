@@ -9,8 +9,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use job::spec::{RateLimits, SPEC_VERSION};
 use job::{
-    CutoverState, Delivery, EventSeq, Generation, Hold, Intent, Job, JobEvent, JobId, NodeName, Origin, Pass, Secrets,
-    State, StoreError, StoredEvent, Version,
+    CutoverState, Delivery, EventSeq, Generation, Hold, Intent, Job, JobEvent, JobId, NodeName, OnBehalf, Origin, Pass,
+    Secrets, State, StoreError, StoredEvent, Version,
 };
 use sea_orm::sea_query::SelectStatement;
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult};
@@ -26,6 +26,8 @@ pub(crate) const RECORD_VERSION: u32 = 1;
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct Record {
     request_id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    on_behalf: Option<OnBehalf>,
     state: State,
     intent: Intent,
     holds: Vec<Hold>,
@@ -59,6 +61,7 @@ impl Encoded {
         let secrets = if job.state.is_ended() { secrets.for_answer() } else { secrets };
         let record = Record {
             request_id: job.origin.request_id.clone(),
+            on_behalf: job.origin.on_behalf.clone(),
             state: job.state.clone(),
             intent: job.intent,
             holds: job.holds.clone(),
@@ -142,7 +145,7 @@ impl JobRow {
         Ok(Job {
             id,
             spec: Arc::new(spec),
-            origin: Origin { requester: self.requester, request_id: record.request_id },
+            origin: Origin { requester: self.requester, request_id: record.request_id, on_behalf: record.on_behalf },
             state: record.state,
             intent: record.intent,
             holds: record.holds,

@@ -51,7 +51,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn origin(&self) -> Origin {
-        Origin { requester: self.requester.clone(), request_id: Some(self.request_id.clone()) }
+        Origin { requester: self.requester.clone(), request_id: Some(self.request_id.clone()), on_behalf: None }
     }
 }
 

@@ -107,11 +107,11 @@ impl Webhooks {
 }
 
 fn never(text: &str) -> NotifyError {
-    NotifyError { message: text.into(), is_final: true }
+    NotifyError { message: text.into(), is_final: true, retry_after: None }
 }
 
 fn later(text: String) -> NotifyError {
-    NotifyError { message: text, is_final: false }
+    NotifyError { message: text, is_final: false, retry_after: None }
 }
 
 fn signature(key: &Sensitive, at: Timestamp, body: &[u8]) -> String {

@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use job::{AccessError, Endpoint, Hold, Job, JobSpec, PassKind, ShareAccess, Side};
+use job::{AccessError, Endpoint, Hold, Job, PassKind, ShareAccess, Side};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::AsyncReadExt as _;
 
@@ -136,8 +136,8 @@ fn place(endpoint: &Endpoint) -> String {
 
 #[async_trait]
 impl ShareAccess for HookAccess {
-    fn needed(&self, spec: &JobSpec, pass: PassKind) -> Vec<Hold> {
-        match &spec.migrate.hook {
+    fn needed(&self, job: &Job, pass: PassKind) -> Vec<Hold> {
+        match &job.spec.migrate.hook {
             Some(hook) if pass == PassKind::Final => vec![Hold::ReadOnly { hook: hook.clone() }],
             _ => Vec::new(),
         }

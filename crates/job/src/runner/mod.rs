@@ -3,6 +3,7 @@
 //! Level-triggered: each step looks at what the job is now, whoever made it so. What happened is recorded by
 //! [`Runner::record`], which returns when it is durable; nothing is done before the state that says so is.
 
+mod follow;
 mod work;
 
 use std::collections::VecDeque;
@@ -47,6 +48,8 @@ pub(crate) struct Runner {
     handle: RunHandle,
     /// The one that was begun. A cutover that is asked for meanwhile is about the next one.
     pass: PassKind,
+    /// Work is being shown to whoever follows the job.
+    following: Option<follow::Following>,
     /// What happened and is not durable yet, the oldest first.
     unsaved: VecDeque<Event>,
     /// The store did not answer; it is left alone until then.
@@ -57,7 +60,16 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) fn new(shared: Arc<Shared>, job: Job, handle: RunHandle) -> Self {
         let pass = job.pass_kind();
-        Self { shared, job, handle, pass, unsaved: VecDeque::new(), store_rests_until: None, store_failures: 0 }
+        Self {
+            shared,
+            job,
+            handle,
+            pass,
+            following: None,
+            unsaved: VecDeque::new(),
+            store_rests_until: None,
+            store_failures: 0,
+        }
     }
 
     pub(crate) async fn run(mut self, begin: Begin) {
@@ -106,7 +118,7 @@ impl Runner {
             }
             let pass = *begun.insert(job.pass_kind());
             let mut holds = vec![Hold::Workspace { path: shared.layout.workspace(job.id) }];
-            holds.extend(shared.ports.access.needed(&job.spec, pass));
+            holds.extend(shared.ports.access.needed(job, pass));
             Some(Event::Started { holds })
         })
         .await?;
@@ -116,6 +128,7 @@ impl Runner {
 
     /// Takes access, one after the other, until all is there or a stop came.
     async fn grant(&mut self) -> Result<(), LeaseLost> {
+        self.show_granting().await?;
         let to_take: Vec<_> =
             self.job.holds.iter().filter(|hold| !matches!(hold, Hold::Workspace { .. })).cloned().collect();
         for hold in to_take {
@@ -161,6 +174,9 @@ impl Runner {
 
     /// Gives back what was taken, the last first. Answers `false` when the service ends before that is done.
     async fn release(&mut self) -> Result<bool, LeaseLost> {
+        if !self.show_releasing().await? {
+            return Ok(false);
+        }
         let mut failures = 0;
         while let (State::Releasing { .. }, Some(hold)) = (&self.job.state, self.job.holds.last().cloned()) {
             let Err(why) = self.give_back(&hold).await else {

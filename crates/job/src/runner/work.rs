@@ -17,7 +17,7 @@ use crate::documents::Progress;
 use crate::door::LiveEvent;
 use crate::limits::LIMITS;
 use crate::machine::Event;
-use crate::model::{Failure, FailureCode, Step, StopReason, WorkResult};
+use crate::model::{Failure, FailureCode, State, Step, StopReason, WorkResult};
 use crate::ports::{Control, WorkError, WorkEvent, WorkOrder};
 use crate::window::control_at;
 
@@ -27,6 +27,7 @@ enum Next {
     Ended(Result<Result<WorkResult, WorkError>, JoinError>),
     /// Time to look at the job again.
     Look,
+    NotWanted(String),
     Park,
     LeaseLost,
 }
@@ -79,6 +80,7 @@ impl Runner {
                 () = self.handle.lost.cancelled(), if !is_lost => Next::LeaseLost,
                 () = self.shared.parking.cancelled(), if !pass.is_parked => Next::Park,
                 () = self.handle.wake.notified() => Next::Look,
+                why = Self::refused(&mut self.following) => Next::NotWanted(why),
                 () = sleep_until(look_at) => Next::Look,
                 told = events.recv(), if is_open => Next::Told(told),
                 ended = &mut run => Next::Ended(ended),
@@ -88,6 +90,11 @@ impl Runner {
                 Next::Told(None) => is_open = false,
                 Next::Ended(ended) => break ended,
                 Next::Look => self.look(&mut pass).await,
+                Next::NotWanted(why) => {
+                    warn!(why, "nobody wants the work any more");
+                    self.unsaved.push_back(Event::Warned(why));
+                    self.unsaved.push_back(Event::StopAsked(StopReason::Cancel));
+                }
                 Next::Park => {
                     pass.is_parked = true;
                     self.unsaved.push_back(Event::StopAsked(StopReason::Shutdown));
@@ -143,6 +150,9 @@ impl Runner {
             match self.try_record(|_| Some(event.clone())).await {
                 Ok(()) => {
                     self.unsaved.pop_front();
+                    if event == Event::Mounted && self.job.state == State::Working {
+                        self.show_working();
+                    }
                 }
                 Err(RecordError::LeaseLost) => self.handle.lost.cancel(),
                 Err(RecordError::StoreAway) => return,

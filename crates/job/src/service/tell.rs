@@ -65,12 +65,12 @@ async fn try_once(shared: &Shared, job: &Job, before: Delivery) -> Delivery {
     let error = match told {
         Ok(Ok(())) => return Delivery { tries, next_try_at: None, last_error: None },
         Ok(Err(error)) => error,
-        Err(_) => NotifyError { message: "no answer in time".into(), is_final: false },
+        Err(_) => NotifyError { message: "no answer in time".into(), is_final: false, retry_after: None },
     };
     shared.totals().notify_failed();
-    let is_last = error.is_final || tries >= LIMITS.tells_max;
+    let is_last = error.is_final || (error.retry_after.is_none() && tries >= LIMITS.tells_max);
     warn!(job_id = %job.id, tries, is_last, error = chain(&error), "cannot tell that the job has ended");
-    let rest = pause(LIMITS.tell_pause, LIMITS.tell_pause_max, tries);
+    let rest = error.retry_after.unwrap_or_else(|| pause(LIMITS.tell_pause, LIMITS.tell_pause_max, tries));
     let next = shared.now().checked_add(rest).unwrap_or(jiff::Timestamp::MAX);
     Delivery { tries, next_try_at: (!is_last).then_some(next), last_error: Some(error.message) }
 }

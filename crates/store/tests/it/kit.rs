@@ -26,7 +26,7 @@ pub(crate) fn job(number: u32) -> Job {
 }
 
 pub(crate) fn with_spec(number: u32, spec: JobSpec) -> Job {
-    let origin = Origin { requester: "tests".into(), request_id: Some(format!("req-{number}")) };
+    let origin = Origin { requester: "tests".into(), request_id: Some(format!("req-{number}")), on_behalf: None };
     Job::new(JobId::from_u128(number.into()), spec, origin, at(number.into()))
 }
 

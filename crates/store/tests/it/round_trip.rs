@@ -146,8 +146,13 @@ fn pass() -> impl Strategy<Value = Pass> {
 fn job() -> impl Strategy<Value = Job> {
     let times = (option::of(time()), time(), option::of(time()), option::of(time()), time());
     let counts = (any::<u32>(), any::<u32>(), any::<bool>(), any::<Option<String>>());
-    let origin =
-        (any::<String>(), any::<Option<String>>()).prop_map(|(requester, request_id)| Origin { requester, request_id });
+    let on_behalf =
+        option::of((any::<String>(), any::<Option<String>>()).prop_map(|(of, text)| OnBehalf {
+            of,
+            request: serde_json::json!({ "text": text, "list": [1, null, true] }),
+        }));
+    let origin = (any::<String>(), any::<Option<String>>(), on_behalf)
+        .prop_map(|(requester, request_id, on_behalf)| Origin { requester, request_id, on_behalf });
     (spec(), origin, state(), intent(), vec(hold(), 0..4), limits(), vec(pass(), 0..4), counts, times).prop_map(
         |(spec, origin, state, intent, holds, limits, passes, counts, times)| {
             let (passes_done, workers_lost, asked, release_trouble) = counts;

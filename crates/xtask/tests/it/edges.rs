@@ -3,14 +3,15 @@
 use xtask::{DependencyKind, Workspace, none, normal_tree, read};
 
 /// The drawn edges: a crate, and the crates of the workspace that its normal build may use.
-const EDGES: [(&str, &[&str]); 9] = [
+const EDGES: [(&str, &[&str]); 10] = [
     ("copy", &[]),
     ("job", &["copy"]),
     ("oslo", &[]),
     ("store", &["job"]),
+    ("manila", &["job", "oslo"]),
     ("work", &["copy", "job"]),
     ("web", &["job"]),
-    ("cli", &["copy", "job", "oslo", "store", "web", "work"]),
+    ("cli", &["copy", "job", "manila", "oslo", "store", "web", "work"]),
     ("testkit", &["copy"]),
     ("xtask", &[]),
 ];

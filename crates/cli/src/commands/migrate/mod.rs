@@ -197,7 +197,7 @@ async fn take(
         }
         None => {}
     }
-    let origin = Origin { requester: "command line".into(), request_id: None };
+    let origin = Origin { requester: "command line".into(), request_id: None, on_behalf: None };
     let submitted = service.submit(spec, origin, None).await.map_err(|error| match error {
         DoorError::BadSpec(_) => MigrateError::BadSpec(error),
         error => MigrateError::Door(error),

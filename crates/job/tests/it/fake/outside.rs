@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use job::{AccessError, Hold, Job, JobId, JobSpec, Notifier, NotifyError, PassKind, ShareAccess, Side, StateName};
+use job::{AccessError, Hold, Job, JobId, Notifier, NotifyError, PassKind, ShareAccess, Side, StateName};
 use tokio::time::sleep;
 
 use super::store::FakeStore;
@@ -62,9 +62,9 @@ fn fails(count: &Mutex<u32>) -> Result<(), AccessError> {
 
 #[async_trait]
 impl ShareAccess for FakeAccess {
-    fn needed(&self, spec: &JobSpec, pass: PassKind) -> Vec<Hold> {
+    fn needed(&self, job: &Job, pass: PassKind) -> Vec<Hold> {
         let access = |side| Hold::Access { side, grant: String::new() };
-        let hook = spec.migrate.hook.clone().filter(|_| pass == PassKind::Final);
+        let hook = job.spec.migrate.hook.clone().filter(|_| pass == PassKind::Final);
         [access(Side::Source), access(Side::Dest)].into_iter().chain(hook.map(|hook| Hold::ReadOnly { hook })).collect()
     }
 
@@ -125,13 +125,13 @@ impl Notifier for FakeNotifier {
             self.store.broken(format!("told before its end was durable: {job:?}"));
         }
         if *lock(&self.fails_for_good) {
-            return Err(NotifyError { message: "gone".into(), is_final: true });
+            return Err(NotifyError { message: "gone".into(), is_final: true, retry_after: None });
         }
         {
             let mut failures = lock(&self.failures);
             if *failures > 0 {
                 *failures -= 1;
-                return Err(NotifyError { message: "refused".into(), is_final: false });
+                return Err(NotifyError { message: "refused".into(), is_final: false, retry_after: None });
             }
         }
         lock(&self.told).push((job.id, job.state.name()));
