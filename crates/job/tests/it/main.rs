@@ -5,6 +5,7 @@ mod doors;
 mod fake;
 mod faults;
 mod files;
+mod following;
 mod machine_random;
 mod machine_table;
 mod migration;

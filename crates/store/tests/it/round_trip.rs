@@ -9,7 +9,7 @@ use job::documents::Progress;
 use job::spec::{BandwidthWindow, Day, Kind, MigratePlan, Options, RateLimits, Schedule, Webhook};
 use job::{
     CutoverState, Endpoint, Failure, FailureCode, Generation, Hold, Intent, Job, JobId, JobSpec, JobStore as _, Next,
-    Origin, Outcome, Pass, PassFigures, PassKind, Sensitive, Side, State, Step, StopReason, Version,
+    OnBehalf, Origin, Outcome, Pass, PassFigures, PassKind, Sensitive, Side, State, Step, StopReason, Version,
 };
 use proptest::collection::vec;
 use proptest::option;

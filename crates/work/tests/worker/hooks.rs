@@ -1,6 +1,7 @@
 //! Hooks of migrations: when they are asked for, what they are told, and what becomes of those that fail.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use job::{AccessError, Hold, Job, JobId, JobSpec, Kind, Origin, PassKind, Sensitive, ShareAccess as _, Side};

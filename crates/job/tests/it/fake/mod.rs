@@ -7,6 +7,6 @@ mod store;
 mod world;
 
 pub(crate) use execution::{FakeExecutor, Script};
-pub(crate) use outside::{FakeAccess, FakeNotifier};
+pub(crate) use outside::{FakeAccess, FakeFollower, FakeNotifier};
 pub(crate) use store::{FakeStore, When};
 pub(crate) use world::{World, ended, figures, lock, soon, spec, until};

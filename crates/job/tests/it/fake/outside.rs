@@ -1,11 +1,14 @@
 //! Access rules, hooks and somebody who wants to be told.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use job::{AccessError, Hold, Job, JobId, Notifier, NotifyError, PassKind, ShareAccess, Side, StateName};
+use job::{
+    AccessError, FollowError, Follower, Hold, Job, JobId, Next, Notifier, NotifyError, PassKind, ShareAccess, Side,
+    State, StateName,
+};
 use tokio::time::sleep;
 
 use super::store::FakeStore;
@@ -135,6 +138,56 @@ impl Notifier for FakeNotifier {
             }
         }
         lock(&self.told).push((job.id, job.state.name()));
+        Ok(())
+    }
+}
+
+/// Somebody who is shown each state. What he was shown last decides what may happen.
+#[derive(Debug)]
+pub(crate) struct FakeFollower {
+    store: Arc<FakeStore>,
+    life: Arc<Life>,
+    shown: Mutex<Vec<(JobId, StateName)>>,
+    /// Answers to come, for states of this name; without any he is content.
+    pub(crate) answers: Mutex<VecDeque<(StateName, FollowError)>>,
+}
+
+impl FakeFollower {
+    pub(crate) fn new(store: Arc<FakeStore>, life: Arc<Life>) -> Self {
+        Self { store, life, shown: Mutex::default(), answers: Mutex::default() }
+    }
+
+    /// What he was shown of a job, without repetitions.
+    pub(crate) fn shown(&self, id: JobId) -> Vec<StateName> {
+        let mut shown: Vec<_> =
+            lock(&self.shown).iter().filter(|(job, _)| *job == id).map(|(_, state)| *state).collect();
+        shown.dedup();
+        shown
+    }
+
+    pub(crate) fn away(&self, state: StateName, times: usize) {
+        lock(&self.answers).extend(vec![(state, FollowError::Away("the owner is away".into())); times]);
+    }
+
+    pub(crate) fn refuse(&self, state: StateName) {
+        lock(&self.answers).push_back((state, FollowError::Refused("the owner thought better of it".into())));
+    }
+}
+
+#[async_trait]
+impl Follower for FakeFollower {
+    async fn follow(&self, job: &Job) -> Result<(), FollowError> {
+        self.life.go_on().await;
+        let stored = self.store.job(job.id);
+        let is_over = matches!(&stored.state, State::Releasing { next: Next::End(_) });
+        if stored.state.name() != job.state.name() && !is_over {
+            self.store.broken(format!("shown before it was durable: {job:?}"));
+        }
+        let mut answers = lock(&self.answers);
+        if answers.front().is_some_and(|(state, _)| *state == job.state.name()) {
+            return Err(answers.pop_front().expect("the one just seen").1);
+        }
+        lock(&self.shown).push((job.id, job.state.name()));
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use job::{
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use super::{FakeAccess, FakeExecutor, FakeNotifier, FakeStore};
+use super::{FakeAccess, FakeExecutor, FakeFollower, FakeNotifier, FakeStore};
 
 /// Time that goes on over lives, each of which has a virtual clock of its own.
 #[derive(Debug)]
@@ -66,6 +66,7 @@ pub(crate) struct World {
     pub(crate) executor: Arc<FakeExecutor>,
     pub(crate) access: Arc<FakeAccess>,
     pub(crate) notifier: Arc<FakeNotifier>,
+    pub(crate) follower: Arc<FakeFollower>,
     pub(crate) dir: ScratchDir,
 }
 
@@ -79,6 +80,7 @@ impl World {
             executor: Arc::new(FakeExecutor::new(store.clone(), life.clone())),
             access: Arc::new(FakeAccess::new(store.clone(), life.clone())),
             notifier: Arc::new(FakeNotifier::new(store.clone(), life.clone())),
+            follower: Arc::new(FakeFollower::new(store.clone(), life.clone())),
             dir: ScratchDir::new(),
             clock,
             life,
@@ -92,6 +94,7 @@ impl World {
             executor: self.executor.clone(),
             access: self.access.clone(),
             notifier: self.notifier.clone(),
+            follower: self.follower.clone(),
             clock: self.clock.clone(),
         }
     }
