@@ -41,7 +41,7 @@ pub use filter::Filter;
 pub use hash::{BLOCK, BlockSum, Checksum, HashKind};
 pub use local::{LocalTree, Weakness, weaken};
 pub use meta::{ACL_ACCESS, ACL_DEFAULT, EntryKind, FileId, InodeFlags, Metadata, Timestamp, Xattr, Xattrs};
-pub use monitor::{Monitor, NoMonitor, Progress, Stage};
+pub use monitor::{Current, Monitor, NoMonitor, Progress, Stage};
 pub use options::{
     Compare, CompareOptions, CopyOptions, Delete, Devices, Limits, Movers, OnFault, OnLoss, Records, Sparse, Sync,
     Verify,

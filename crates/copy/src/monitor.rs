@@ -45,8 +45,16 @@ pub struct Progress {
     pub entries_per_second: f64,
     pub remaining: Option<Duration>,
     /// A file that is being copied.
-    pub current: Option<RelPath>,
+    pub current: Option<Current>,
     pub workers: usize,
+}
+
+/// A file on its way.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Current {
+    pub path: RelPath,
+    /// How much of its content was moved, 0 to 100; of small files nobody counts that.
+    pub percent: Option<f64>,
 }
 
 /// Receives what a run tells. Called from the engine's threads: implementations must be quick.

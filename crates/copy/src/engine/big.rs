@@ -7,7 +7,7 @@ use super::content::{Hashing, move_window};
 use super::copy::{Copy, Item};
 use super::dir::Dir;
 use super::file::{Making, Moved, Opened, window};
-use super::run::{Run, Worker, lock};
+use super::run::{InHand, Run, Worker, lock};
 use crate::error::{ErrorClass, FsError, FsOp, FsResult};
 use crate::hash::{BLOCK, BlockSum, HashKind};
 use crate::meta::EntryKind;
@@ -21,6 +21,7 @@ pub(super) struct BigFile {
     making: RwLock<Option<Making>>,
     hash: Option<HashKind>,
     claims: Mutex<Claims>,
+    in_hand: Option<Arc<InHand>>,
 }
 
 /// Which windows were handed out, and what came of them.
@@ -38,8 +39,15 @@ struct Claims {
 }
 
 impl BigFile {
-    pub(super) fn new(item: &Item<'_>, opened: Opened, making: Making, hash: Option<HashKind>) -> Arc<Self> {
+    pub(super) fn new(
+        item: &Item<'_>,
+        opened: Opened,
+        making: Making,
+        hash: Option<HashKind>,
+        in_hand: Option<Arc<InHand>>,
+    ) -> Arc<Self> {
         Arc::new(Self {
+            in_hand,
             dir: item.dir.clone(),
             name: item.name.into(),
             opened: RwLock::new(opened),
@@ -146,7 +154,9 @@ impl Copy<'_> {
             }
         };
         let mut hashing = Hashing::new(file.hash);
+        worker.in_hand.clone_from(&file.in_hand);
         let result = move_window(self.run, worker, &*opened.file, &*making.file, range.clone(), manner, &mut hashing);
+        worker.in_hand = None;
         if result.is_ok() && self.run.early_writeback {
             making.file.start_writeback(range);
         }
@@ -220,6 +230,9 @@ impl Copy<'_> {
             again
         };
         *file.opened.write().unwrap_or_else(std::sync::PoisonError::into_inner) = again;
+        if let Some(in_hand) = &file.in_hand {
+            in_hand.begin_again();
+        }
         *lock(&file.claims) = Claims { tries: tries + 1, ..Claims::default() };
         self.run.queue.add_ranges(file, 1);
         Ok(true)

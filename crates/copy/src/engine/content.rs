@@ -1,7 +1,6 @@
 //! Moves bytes from one open file to another: the part that all movers but the kernel's own share.
 
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use super::run::{Run, Worker};
 use crate::error::{ErrorClass, FsError, FsOp, FsResult};
@@ -149,7 +148,7 @@ fn move_chunk(
     } else {
         written = write_out(run, worker, dest, data, chunk.start, manner)?;
     }
-    run.moved_bytes.fetch_add(written, Ordering::Relaxed);
+    run.note_moved(worker, written);
     Ok(written)
 }
 

@@ -1,6 +1,7 @@
 //! One regular file: opened, made, moved by the mover that fits, checked, and given its attributes.
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::attrs::{Has, Wanted};
@@ -9,7 +10,7 @@ use super::content::{Hashing, Manner, move_window};
 use super::copy::{Copy, Item, carried, same_inode};
 use super::dir::Before;
 use super::links::{First, Role};
-use super::run::{Outcome, Run, Worker};
+use super::run::{InHand, Outcome, Run, Worker};
 use super::walk::Visited;
 use crate::error::{ErrorClass, FsError, FsOp, FsResult};
 use crate::hash::Checksum;
@@ -135,9 +136,12 @@ impl Copy<'_> {
     fn fill(&self, worker: &mut Worker, item: &Item<'_>, mut opened: Opened, making: Making) -> FsResult<Visited> {
         let mut tries = 0;
         loop {
-            let result = match self.move_content(worker, item, &opened, &making) {
+            worker.in_hand = self.run.take_in_hand(item.dir, item.name, &opened.meta);
+            let result = self.move_content(worker, item, &opened, &making);
+            let in_hand = worker.in_hand.take();
+            let result = match result {
                 Ok(None) => {
-                    self.start_ranges(item, opened, making);
+                    self.start_ranges(item, opened, making, in_hand);
                     return Ok(Visited::Later);
                 }
                 Ok(Some(moved)) => self.still_same(&opened).map(|()| moved),
@@ -215,7 +219,7 @@ impl Copy<'_> {
             return Err(FsError::found(FsOp::CopyRange, ErrorClass::Unsupported));
         }
         self.size_first(opened, dest, manner)?;
-        if self.wants_ranges(opened, item) {
+        if self.wants_ranges(opened) {
             return Ok(None);
         }
         let mover = if manner.extents && movers.allows(Mover::Sparse) { Mover::Sparse } else { Mover::Buffered };
@@ -314,7 +318,7 @@ impl Copy<'_> {
                 Ok(0) => break,
                 Ok(bytes) => {
                     offset += bytes as u64;
-                    self.run.moved_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+                    self.run.note_moved(worker, bytes as u64);
                 }
                 Err(error) if forced || matches!(error.class, ErrorClass::NoSpace | ErrorClass::Io) => {
                     return Err(error);
@@ -354,7 +358,7 @@ impl Copy<'_> {
         Ok(Manner { extents, detect_zeros })
     }
 
-    fn wants_ranges(&self, opened: &Opened, item: &Item<'_>) -> bool {
+    fn wants_ranges(&self, opened: &Opened) -> bool {
         let (movers, limits) = (&self.options.movers, self.run.limits);
         if !movers.allows(Mover::Ranges) || self.options.hash.is_some_and(crate::HashKind::is_sequential) {
             return false;
@@ -366,12 +370,11 @@ impl Copy<'_> {
         if data < 2 * limits.range_bytes || limits.workers == Some(1) {
             return false;
         }
-        *super::run::lock(&self.run.current) = Some((item.dir.clone(), item.name.into()));
         // What is in memory is moved at memory speed by one thread; two in one file only wait for each other.
         self.run.is_network() || opened.file.cached().is_none_or(|part| part < 0.9)
     }
 
-    fn start_ranges(&self, item: &Item<'_>, opened: Opened, making: Making) {
+    fn start_ranges(&self, item: &Item<'_>, opened: Opened, making: Making, in_hand: Option<Arc<InHand>>) {
         let ranges = opened.meta.size_bytes.div_ceil(self.run.limits.range_bytes);
         // Clients that take direct reads of any length and place: each becomes one large request, where the page cache
         // asks for 128 KiB at a time. Local file systems want alignment, and their cache is worth having.
@@ -381,7 +384,7 @@ impl Copy<'_> {
         }
         let most = if self.run.is_network() { HELPERS_MAX } else { HELPERS_LOCAL };
         let helpers = usize::try_from(ranges).unwrap_or(usize::MAX).min(most);
-        let file = BigFile::new(item, opened, making, self.options.hash);
+        let file = BigFile::new(item, opened, making, self.options.hash, in_hand);
         self.run.queue.add_ranges(&file, helpers);
     }
 

@@ -1,10 +1,11 @@
 //! The one place that derives percent, rates and remaining time from the counters.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::run::{Run, lock};
-use crate::monitor::{Progress, Stage};
+use super::run::{InHand, Run, lock};
+use crate::monitor::{Current, Progress, Stage};
 use crate::report::Counters;
 
 /// Keeps what is needed to make one look at a run comparable with the next.
@@ -38,7 +39,8 @@ impl Gauge {
         // Files on their way are worth their bytes already.
         let in_flight = (moved - counters.copied_bytes as f64).max(0.0);
         let done = counters.done_bytes as f64 + in_flight + counters.done_entries as f64 * ENTRY_BYTES;
-        let total = self.total(run, &counters, done);
+        let files = run.in_hand();
+        let total = self.total(run, &counters, done, &files);
         let (from, to) = self.part;
         let percent = match stage {
             Stage::Done => 100.0,
@@ -48,7 +50,15 @@ impl Gauge {
         let speed = bytes_per_second + entries_per_second * ENTRY_BYTES;
         let remaining = (stage == Stage::Transfer && speed > 0.0 && self.started.elapsed() > Duration::from_secs(1))
             .then(|| Duration::from_secs_f64(((total - done).max(0.0) / speed).min(1e9)));
-        let current = lock(&run.current).as_ref().map(|(dir, name)| dir.path(name));
+        let current = match files.first() {
+            Some(file) => Some(Current {
+                path: file.dir.path(&file.name),
+                percent: Some(file.moved_bytes() as f64 * 100.0 / file.bytes.max(1) as f64),
+            }),
+            None => lock(&run.current)
+                .as_ref()
+                .map(|(dir, name)| Current { path: dir.path(name), percent: None }),
+        };
         Progress {
             stage,
             percent: self.percent,
@@ -66,14 +76,22 @@ impl Gauge {
 
     /// Until everything is listed, what the file system has in use is the best guess; then the entries that are left
     /// are taken to be like those that are done.
-    fn total(&self, run: &Run<'_>, counters: &Counters, done: f64) -> f64 {
+    fn total(&self, run: &Run<'_>, counters: &Counters, done: f64, files: &[Arc<InHand>]) -> f64 {
         let facts = run.cx.source.facts();
         if !self.scan_ended {
             let used = facts.used_bytes as f64 + facts.used_entries as f64 * ENTRY_BYTES;
             return used.max(done);
         }
-        let left = counters.scanned_entries.saturating_sub(counters.done_entries) as f64;
-        done + left * done / (counters.done_entries.max(1) as f64)
+        // Of the files on their way it is known what is left of them.
+        let moved = files.iter().map(|file| file.moved_bytes()).sum::<u64>() as f64;
+        let to_move = files.iter().map(|file| file.bytes - file.moved_bytes()).sum::<u64>() as f64;
+        let left = counters.scanned_entries.saturating_sub(counters.done_entries + files.len() as u64) as f64;
+        let average = if counters.done_entries == 0 {
+            ENTRY_BYTES
+        } else {
+            (done - moved).max(ENTRY_BYTES) / counters.done_entries as f64
+        };
+        done + to_move + left * average
     }
 
     fn rates(&mut self, bytes: f64, entries: f64) -> (f64, f64) {

@@ -12,7 +12,7 @@ use super::queue::Queue;
 use crate::error::{ErrorClass, Fault, FsError, FsOp, FsResult};
 use crate::filter::Filter;
 use crate::hash::Checksum;
-use crate::meta::{EntryKind, Timestamp};
+use crate::meta::{EntryKind, Metadata, Timestamp};
 use crate::options::{Limits, Records};
 use crate::path::RelPath;
 use crate::report::{Action, Counters, Difference, DifferenceKind, EntryRecord, Loss, LossKind, Mover};
@@ -44,6 +44,8 @@ pub(super) struct Run<'a> {
     no_space_streak: AtomicU32,
     /// A file that is being copied, for people to see.
     pub(super) current: Mutex<Option<Place>>,
+    /// Files that take a while and are on their way.
+    in_hand: Mutex<Vec<Weak<InHand>>>,
     /// Bytes moved, told while files are on their way, for rates and for the number of workers.
     pub(super) moved_bytes: AtomicU64,
     pub(super) worked_entries: AtomicU64,
@@ -101,6 +103,7 @@ impl<'a> Run<'a> {
             halt: StopToken::new(),
             no_space_streak: AtomicU32::new(0),
             current: Mutex::new(None),
+            in_hand: Mutex::default(),
             moved_bytes: AtomicU64::new(0),
             worked_entries: AtomicU64::new(0),
             buffers: Mutex::default(),
@@ -288,6 +291,8 @@ pub(super) struct Worker {
     pub(super) entry_differences: Vec<DifferenceKind>,
     /// The directory that the last hard link was made from.
     pub(super) link_dir: Option<(u32, Arc<dyn crate::tree::DestDir>)>,
+    /// The file whose bytes it moves, if that takes a while.
+    pub(super) in_hand: Option<Arc<InHand>>,
     /// The directory whose entries were worked on last; not held, since it holds all above it.
     pub(super) last_dir: Weak<Dir>,
 }
@@ -300,12 +305,62 @@ impl Worker {
             entry_losses: Vec::new(),
             entry_differences: Vec::new(),
             link_dir: None,
+            in_hand: None,
             last_dir: Weak::new(),
         }
     }
 }
 
+/// A file on its way. In the list for as long as somebody works on it.
+pub(super) struct InHand {
+    pub(super) dir: Arc<Dir>,
+    pub(super) name: Box<[u8]>,
+    /// What there is to be moved.
+    pub(super) bytes: u64,
+    moved_bytes: AtomicU64,
+}
+
+impl InHand {
+    pub(super) fn moved_bytes(&self) -> u64 {
+        self.moved_bytes.load(Ordering::Relaxed).min(self.bytes)
+    }
+
+    /// Its content is moved once more from the beginning.
+    pub(super) fn begin_again(&self) {
+        self.moved_bytes.store(0, Ordering::Relaxed);
+    }
+}
+
+/// Files of fewer bytes are done before anybody looks.
+const IN_HAND_BYTES_MIN: u64 = 1 << 20;
+
 impl Run<'_> {
+    /// Notes a file whose content is about to be moved, if that takes a while.
+    pub(super) fn take_in_hand(&self, dir: &Arc<Dir>, name: &[u8], meta: &Metadata) -> Option<Arc<InHand>> {
+        let bytes = meta.size_bytes.min(meta.allocated_bytes);
+        if bytes < IN_HAND_BYTES_MIN {
+            return None;
+        }
+        let file = InHand { dir: dir.clone(), name: name.into(), bytes, moved_bytes: AtomicU64::new(0) };
+        let file = Arc::new(file);
+        let mut list = lock(&self.in_hand);
+        list.retain(|file| file.strong_count() > 0);
+        list.push(Arc::downgrade(&file));
+        Some(file)
+    }
+
+    /// The files on their way, the one that was begun first at the front.
+    pub(super) fn in_hand(&self) -> Vec<Arc<InHand>> {
+        lock(&self.in_hand).iter().filter_map(Weak::upgrade).collect()
+    }
+
+    pub(super) fn note_moved(&self, worker: &Worker, bytes: u64) {
+        self.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if let Some(file) = &worker.in_hand {
+            file.moved_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+
     /// A buffer of at least `len` bytes with any content. It is handed out, so that the worker stays usable. Each worker
     /// keeps a small one; large ones are shared, so that there are only as many as are in use at once.
     pub(super) fn take_buffer(&self, worker: &mut Worker, len: usize) -> Vec<u8> {

@@ -190,3 +190,22 @@ fn a_fixed_number_of_workers_is_kept() {
         assert!(recorder.progress().iter().all(|look| look.workers == workers));
     }
 }
+
+#[test]
+fn of_one_large_file_it_is_known_how_far_it_is() {
+    for mover in [Mover::Buffered, Mover::Ranges] {
+        let limits = Limits { workers: Some(2), buffer_bytes: 1, ..options().limits };
+        let options = CopyOptions { movers: Movers::forced(mover), limits, ..options() };
+        let (report, recorder, _) =
+            run_beside(&files(1, 12_000_000), &options, &Throttle::new(Some(6_000_000), None), |_, _| {});
+        assert_eq!(report.ending, Ending::Complete);
+        let all = recorder.progress();
+        check_progress(&all, report.ending);
+        let looks = all.iter().filter_map(|look| Some((look.percent, look.current.as_ref()?.percent?)));
+        let looks: Vec<_> = looks.collect();
+        assert!(looks.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{looks:?}");
+        // The file is nearly all there is to do, so the whole is about as far as the file.
+        let near = looks.iter().filter(|(whole, file)| *file > 20.0 && (whole - file).abs() < 10.0).count();
+        assert!(near >= 2, "{} {looks:?}", mover.as_str());
+    }
+}

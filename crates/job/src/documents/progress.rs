@@ -34,6 +34,8 @@ pub struct Progress {
     pub workers: u64,
     /// A file that is being copied.
     pub current: Option<PathText>,
+    /// How much of its content was moved, 0 to 100; not known of small files.
+    pub current_percent: Option<f64>,
 }
 
 impl From<&copy::Progress> for Progress {
@@ -61,7 +63,8 @@ impl From<&copy::Progress> for Progress {
             losses: counters.losses,
             differences: counters.differences,
             workers: progress.workers as u64,
-            current: progress.current.as_ref().map(PathText::from),
+            current: progress.current.as_ref().map(|current| PathText::from(&current.path)),
+            current_percent: progress.current.as_ref().and_then(|current| current.percent).map(rounded),
         }
     }
 }
