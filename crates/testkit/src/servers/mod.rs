@@ -3,6 +3,8 @@
 //! Each is a process group of its own. It ends with its guard, and if the test process dies without running any guard
 //! (it is killed, or the guard is in a `static`), a watchdog ends it and removes its directory.
 
+pub mod mariadb;
+pub mod postgres;
 pub mod rabbitmq;
 
 use std::fs::File;
@@ -20,7 +22,7 @@ use crate::disk::SkipReason;
 
 /// Waits on its standard input, which ends with the test process. A line before that calls it off.
 const WATCHDOG: &str = r#"read -r called_off && exit 0
-kill -KILL -- "-$1" 2>/dev/null
+kill -s KILL -- "-$1" 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$2" 2>/dev/null && exit 0; sleep 0.5; done"#;
 
 /// How much of a log is shown when its server fails.
@@ -41,7 +43,9 @@ impl Server {
     pub fn spawn(name: &'static str, mut command: Command, dir: &Path) -> Self {
         let log = dir.join(format!("{name}.log"));
         let output = File::options().create(true).append(true).open(&log).unwrap();
-        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output).process_group(0);
+        command.stdin(Stdio::null()).stdout(output.try_clone().unwrap()).stderr(output);
+        // What it leaves where it stands, such as a core, is left there.
+        command.current_dir(dir).process_group(0);
         let child = command.spawn().unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
         let mut watchdog = Command::new("sh");
         watchdog.args(["-c", WATCHDOG, "watchdog", &child.id().to_string()]).arg(dir).stdin(Stdio::piped());
@@ -54,6 +58,10 @@ impl Server {
         self.child.id()
     }
 
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
     /// Sends a signal to the whole group.
     #[track_caller]
     pub fn signal(&self, signal: Signal) {
@@ -63,7 +71,7 @@ impl Server {
 
     /// Kills the whole group, which cannot notice, and waits for its end.
     pub fn kill(&mut self) {
-        if matches!(self.child.try_wait(), Ok(None)) {
+        if self.is_running() {
             self.signal(Signal::KILL);
             let _ = self.child.wait();
         }
@@ -148,6 +156,32 @@ pub fn free_ports<const N: usize>() -> [u16; N] {
 
 /// The first of the paths that exists, or why a test has to go without.
 pub fn find_program(paths: &[&'static str]) -> Result<&'static Path, SkipReason> {
-    let found = paths.iter().map(Path::new).find(|path| path.exists());
+    let found = paths.iter().copied().map(|path: &'static str| Path::new(path)).find(|path| path.exists());
     found.ok_or_else(|| SkipReason(format!("none of {} is installed", paths.join(", "))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::TempDir;
+
+    #[test]
+    fn a_server_does_not_outlive_a_test_process_that_dies() {
+        let dir = TempDir::new();
+        let own = dir.subdir("own");
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 1000 & wait"]);
+        let mut server = Server::spawn("sleeper", command, &own);
+        // As the kernel does it for a process that ends.
+        drop(server.watchdog.stdin.take());
+        assert_eq!(server.child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
+        assert!(server.watchdog.wait().unwrap().success());
+        assert!(!own.exists());
+    }
+
+    #[test]
+    fn ports_are_not_given_twice() {
+        let [a, b, c] = free_ports();
+        assert!(a != b && b != c && a != c);
+    }
 }
