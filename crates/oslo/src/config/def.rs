@@ -47,11 +47,23 @@ pub struct OptionDef {
     pub deprecated: &'static [(&'static str, &'static str)],
     /// Not read any more, and why, or what to use instead. Setting it is no error.
     pub removed: Option<&'static str>,
+    /// Read and shown, but nothing follows from it, and why. For files that several programs read.
+    pub no_effect: Option<&'static str>,
 }
 
 impl OptionDef {
     pub const fn new(group: &'static str, name: &'static str, kind: Kind) -> Self {
-        Self { group, name, kind, default: None, secret: false, help: "", deprecated: &[], removed: None }
+        Self {
+            group,
+            name,
+            kind,
+            default: None,
+            secret: false,
+            help: "",
+            deprecated: &[],
+            removed: None,
+            no_effect: None,
+        }
     }
 
     #[must_use]
@@ -81,6 +93,12 @@ impl OptionDef {
     #[must_use]
     pub const fn removed(mut self, explanation: &'static str) -> Self {
         self.removed = Some(explanation);
+        self
+    }
+
+    #[must_use]
+    pub const fn no_effect(mut self, reason: &'static str) -> Self {
+        self.no_effect = Some(reason);
         self
     }
 

@@ -17,7 +17,8 @@ pub use def::{Kind, OptionDef};
 pub use error::{ConfigError, ValueError};
 pub use search::{find, search_dirs};
 pub use sources::{Location, Origin, Sources};
-pub use values::{Effective, Notice, Unknown, Values};
+pub(crate) use types::{Typed, typed};
+pub use values::{Effective, Notice, NoticeKind, Unknown, Values};
 
 /// The group of options that stand in no other.
 pub const DEFAULT: &str = "DEFAULT";

@@ -140,6 +140,12 @@ impl Sources {
         self.files.iter().flat_map(|(_, groups)| groups.keys().map(String::as_str))
     }
 
+    /// Every text that stands in a file for an option whose name `is_meant`, in whichever group.
+    pub fn texts(&self, is_meant: impl Fn(&str) -> bool) -> impl Iterator<Item = &str> {
+        let settings = self.files.iter().flat_map(|(_, groups)| groups.values()).flatten();
+        settings.filter(move |(name, _)| is_meant(name)).map(|(_, setting)| setting.text.as_str())
+    }
+
     /// The text that holds for an option, but for its default.
     pub(crate) fn text(&self, def: &OptionDef) -> Option<(&str, Origin)> {
         let argument = self.arguments.iter().rev().find(|it| it.group == def.group && it.name == def.name);

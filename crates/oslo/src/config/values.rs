@@ -33,12 +33,21 @@ pub struct Unknown {
     pub nearest: Option<&'static str>,
 }
 
-/// An option that is set by an old name, or that is not read any more.
+/// An option that is set by an old name, or from which nothing follows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
+    pub kind: NoticeKind,
     pub origin: Origin,
     /// One line, with what to do.
     pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeKind {
+    OldName,
+    Removed,
+    /// Other programs that read the same file may need it; worth a line, not a warning.
+    NoEffect,
 }
 
 /// All options of a program, by their definitions and by what was set.
@@ -93,9 +102,11 @@ impl Values {
         &self.sources
     }
 
-    /// Everything that is wrong with values, so that it can be said at once and at the start.
+    /// Everything that is wrong with values, so that it can be said at once and at the start. What has no effect is not
+    /// worth refusing.
     pub fn errors(&self) -> Vec<ConfigError> {
-        self.read_defs().filter_map(|def| self.typed(def).err()).collect()
+        let with_effect = self.read_defs().filter(|def| def.no_effect.is_none());
+        with_effect.filter_map(|def| self.typed(def).err()).collect()
     }
 
     /// All options in the order of their definitions.
@@ -140,23 +151,28 @@ impl Values {
         unknown
     }
 
-    /// Old names and options that are not read any more, where somebody sets them.
+    /// Old names, options that are not read any more, and those without effect, where files set them.
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices = Vec::new();
         for (group, name, origin) in self.sources.file_settings() {
             for def in self.defs {
                 let is_now = def.group == group && def.name == name;
-                let text = match def.removed {
-                    Some(explanation) if is_called(def, group, name) => {
-                        format!("`{name}` in [{group}] has no effect any more: {explanation}")
+                if !is_called(def, group, name) {
+                    continue;
+                }
+                let (kind, text) = match (def.removed, def.no_effect) {
+                    (Some(why), _) => {
+                        (NoticeKind::Removed, format!("`{name}` in [{group}] has no effect any more: {why}"))
                     }
-                    None if !is_now && is_called(def, group, name) => {
+                    (None, Some(why)) => (NoticeKind::NoEffect, format!("`{name}` in [{group}] has no effect: {why}")),
+                    (None, None) if !is_now => {
                         let (new_group, new_name) = (def.group, def.name);
-                        format!("`{name}` in [{group}] is an old name; write `{new_name}` in [{new_group}]")
+                        let text = format!("`{name}` in [{group}] is an old name; write `{new_name}` in [{new_group}]");
+                        (NoticeKind::OldName, text)
                     }
-                    _ => continue,
+                    (None, None) => continue,
                 };
-                notices.push(Notice { origin: origin.clone(), text });
+                notices.push(Notice { kind, origin: origin.clone(), text });
             }
         }
         notices

@@ -12,6 +12,7 @@ pub(crate) static DEFS: &[OptionDef] = &[
     OptionDef::new("DEFAULT", "debug", Kind::Bool).default("false"),
     OptionDef::new("DEFAULT", "timeout", Kind::Int { min: 0, max: 3600 }).default("180"),
     OptionDef::new("DEFAULT", "data_node_access_ip", Kind::Str).removed("use data_node_access_ips"),
+    OptionDef::new("DEFAULT", "quota_age", Kind::INT).default("0").no_effect("the API counts"),
     OptionDef::new("DEFAULT", "access_ips", Kind::List).default(""),
     OptionDef::new("DEFAULT", "mount_options", Kind::Dict).default(""),
     OptionDef::new("DEFAULT", "mapping", Kind::ListDict).default("ip: [nfs]"),

@@ -1,6 +1,6 @@
 //! Typed values, where they come from, and what is said about them.
 
-use oslo::config::{ConfigError, Origin, Values};
+use oslo::config::{ConfigError, NoticeKind, Origin, Values};
 
 use crate::kit::{DEFS, sources, text, values, with_environment};
 
@@ -155,6 +155,18 @@ fn an_option_that_is_not_read_any_more_is_told_with_its_replacement() {
     assert_eq!(notices.len(), 1);
     assert_eq!(notices[0].text, "`data_node_access_ip` in [DEFAULT] has no effect any more: use data_node_access_ips");
     assert!(values.effective().iter().all(|option| option.name != "data_node_access_ip"));
+}
+
+#[test]
+fn an_option_without_effect_is_shown_and_named_only_where_it_is_set() {
+    let unset = values(&["[DEFAULT]\ndebug = on"]);
+    assert_eq!(unset.notices(), []);
+    assert!(unset.effective().iter().any(|option| option.name == "quota_age"));
+    let set = values(&["[DEFAULT]\nquota_age = none"]);
+    assert!(set.errors().is_empty());
+    let notices = set.notices();
+    assert_eq!((notices.len(), notices[0].kind), (1, NoticeKind::NoEffect));
+    assert_eq!(notices[0].text, "`quota_age` in [DEFAULT] has no effect: the API counts");
 }
 
 #[test]
