@@ -299,10 +299,11 @@ impl Change<'_> {
         self.actions.push(Action::Release(hold.clone()));
     }
 
-    /// What was taken last goes first. With nothing left the job settles.
+    /// In the order in which it was taken: the workspace first, so that nothing is mounted any more when access goes. With
+    /// nothing left the job settles.
     fn go_on_releasing(&mut self) {
         let State::Releasing { next } = &self.job.state else { return };
-        if let Some(hold) = self.job.holds.last() {
+        if let Some(hold) = self.job.holds.first() {
             return self.actions.push(Action::Release(hold.clone()));
         }
         match next.clone() {

@@ -172,13 +172,13 @@ impl Runner {
         self.job.spec.schedule.deadline.is_some_and(|deadline| deadline <= self.shared.now())
     }
 
-    /// Gives back what was taken, the last first. Answers `false` when the service ends before that is done.
+    /// Gives back what was taken, the workspace first. Answers `false` when the service ends before that is done.
     async fn release(&mut self) -> Result<bool, LeaseLost> {
         if !self.show_releasing().await? {
             return Ok(false);
         }
         let mut failures = 0;
-        while let (State::Releasing { .. }, Some(hold)) = (&self.job.state, self.job.holds.last().cloned()) {
+        while let (State::Releasing { .. }, Some(hold)) = (&self.job.state, self.job.holds.first().cloned()) {
             let Err(why) = self.give_back(&hold).await else {
                 failures = 0;
                 self.record(Event::Released(hold)).await?;

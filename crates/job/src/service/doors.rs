@@ -158,6 +158,7 @@ impl DataService for Service {
         // Asked now: what was heard last may be long ago. What it says is remembered by `heard`.
         let _ = self.last_event().await;
         troubles.extend(self.shared.store_trouble());
+        troubles.extend(self.shared.outside_troubles());
         let board = self.shared.board();
         let releases = board.jobs().filter_map(|job| Some((job.id, job.release_trouble.as_ref()?)));
         troubles.extend(releases.map(|(id, trouble)| format!("job {id}: {trouble}")));

@@ -54,6 +54,11 @@ impl Service {
         Ok(Self { shared })
     }
 
+    /// Counts what `troubles` says among the service's own, from now on: of doors and adapters that it cannot see.
+    pub fn watch(&self, troubles: impl Fn() -> Vec<String> + Send + Sync + 'static) {
+        self.shared.watch(Box::new(troubles));
+    }
+
     /// Takes effect on the next decision; jobs that run go on.
     pub fn reload(&self, scheduling: Scheduling, retention: Retention) {
         self.shared.reload(scheduling, retention);

@@ -1,5 +1,6 @@
 //! What doors, runners and the tasks behind the service have in common: above all the one way of changing a job.
 
+use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -21,6 +22,19 @@ use crate::ports::{Delivery, StoreError};
 use crate::settings::{Layout, Ports, Retention, Scheduling, Settings};
 use crate::spec::Kind;
 
+/// Says what is not as it should be.
+pub(crate) type Watch = Box<dyn Fn() -> Vec<String> + Send + Sync>;
+
+/// Parts of the process that jobs know nothing of, and whose troubles are the service's.
+#[derive(Default)]
+struct Watched(Vec<Watch>);
+
+impl fmt::Debug for Watched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} watched", self.0.len())
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) ports: Ports,
@@ -34,6 +48,7 @@ pub(crate) struct Shared {
     totals: Mutex<Totals>,
     /// What the store said when it was last asked, if that was a failure.
     store_trouble: Mutex<Option<String>>,
+    watched: RwLock<Watched>,
     pub(crate) live: broadcast::Sender<LiveEvent>,
     pub(crate) queue_wake: Notify,
     pub(crate) events_wake: Notify,
@@ -61,6 +76,7 @@ impl Shared {
             board: Mutex::default(),
             totals: Mutex::default(),
             store_trouble: Mutex::default(),
+            watched: RwLock::default(),
             live: broadcast::Sender::new(LIMITS.live_events),
             queue_wake: Notify::new(),
             events_wake: Notify::new(),
@@ -123,6 +139,15 @@ impl Shared {
 
     pub(crate) fn store_trouble(&self) -> Option<String> {
         self.store_trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn watch(&self, watch: Watch) {
+        self.watched.write().unwrap_or_else(PoisonError::into_inner).0.push(watch);
+    }
+
+    pub(crate) fn outside_troubles(&self) -> Vec<String> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        watched.0.iter().flat_map(|troubles| troubles()).collect()
     }
 
     pub(crate) async fn read(&self, id: JobId) -> Result<Option<Job>, StoreError> {

@@ -152,11 +152,11 @@ fn what_cannot_be_given_back_keeps_the_job_from_ending_and_is_seen() {
         let id = soon(service, spec(Kind::Copy, "s")).await;
         let stuck = until(service, id, |view| view.job.release_trouble.is_some()).await;
         assert_eq!(stuck.job.state.name(), StateName::Releasing);
-        assert!(service.troubles().await.iter().any(|trouble| trouble.contains("the share service said no")));
-        let busy = until(service, id, |view| {
-            view.job.release_trouble.as_ref().is_some_and(|trouble| trouble.contains("the mount is busy"))
+        assert!(service.troubles().await.iter().any(|trouble| trouble.contains("the mount is busy")));
+        let refused = until(service, id, |view| {
+            view.job.release_trouble.as_ref().is_some_and(|trouble| trouble.contains("the share service said no"))
         });
-        busy.await;
+        refused.await;
         let job = ended(service, id).await;
         assert_eq!((job.outcome(), &job.release_trouble), (Some(&Outcome::Completed), &None));
         assert_eq!(service.troubles().await, [""; 0]);

@@ -206,7 +206,7 @@ fn a_paused_job_gets_no_slot_and_a_cancelled_one_cannot_go_on() {
 }
 
 #[test]
-fn holds_are_given_back_in_the_reverse_order_and_the_last_one_settles_the_job() {
+fn holds_are_given_back_mounts_first_and_the_last_one_settles_the_job() {
     let grant = |side, grant: &str| Hold::Access { side, grant: grant.into() };
     let (source, dest) = (grant(Side::Source, ""), grant(Side::Dest, ""));
     let mut job = in_state(Kind::Copy, "A");
@@ -215,12 +215,12 @@ fn holds_are_given_back_in_the_reverse_order_and_the_last_one_settles_the_job() 
     assert_eq!(started.actions, [Action::TakeAccess(source), Action::TakeAccess(dest.clone())]);
     apply(&mut job, Event::AccessTaken(grant(Side::Source, "rule 7")), NOW).expect("being given");
     let applied = apply(&mut job, event("cancel"), NOW).expect("may be stopped");
-    assert_eq!(applied.actions, [Action::Release(dest.clone())]);
-    let applied = apply(&mut job, Event::Released(dest), NOW).expect("being given back");
-    assert_eq!(applied.actions, [Action::Release(grant(Side::Source, "rule 7"))]);
-    let applied = apply(&mut job, Event::Released(grant(Side::Source, "rule 7")), NOW).expect("being given back");
     assert_eq!(applied.actions, [Action::Release(workspace())]);
     let applied = apply(&mut job, Event::Released(workspace()), NOW).expect("being given back");
+    assert_eq!(applied.actions, [Action::Release(grant(Side::Source, "rule 7"))]);
+    let applied = apply(&mut job, Event::Released(grant(Side::Source, "rule 7")), NOW).expect("being given back");
+    assert_eq!(applied.actions, [Action::Release(dest.clone())]);
+    let applied = apply(&mut job, Event::Released(dest), NOW).expect("being given back");
     assert_eq!((word(&job.state), applied.actions), ("X", vec![Action::Tell]));
 }
 
