@@ -1,10 +1,26 @@
 //! What the service reads and writes in Manila's database: facts of shares, a mirror of how far jobs are, access rules,
 //! and the row that shows the service alive. It never makes or changes a table there.
 
+mod access;
+mod connection;
+mod messages;
+mod operation;
+mod schema;
+mod services;
+mod settings;
+mod shares;
+mod sql_database;
+mod trouble;
+mod url;
+
 use std::fmt;
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+pub use settings::{DATABASE_OPTIONS, DatabaseSettings, DatabaseSettingsError};
+pub use sql_database::SqlDatabase;
+pub use url::{DatabaseUrl, DatabaseUrlError};
 
 /// Manila's database. Each method is one short transaction, tried again by itself after a deadlock; what cannot be
 /// reached is [`DatabaseError::Unavailable`], and the caller decides how long it waits.
@@ -25,7 +41,7 @@ pub trait Database: Send + Sync + fmt::Debug {
         down_time: Duration,
     ) -> Result<ServiceId, DatabaseError>;
 
-    /// `stopped`, where the schema has states.
+    /// `stopped`, where the schema has states. [`DatabaseError::NotFound`]: somebody removed the row.
     async fn set_stopped(&self, id: ServiceId) -> Result<(), DatabaseError>;
 
     /// Removes rows of our topic that say `stopped` and are older than `down_time`. Answers how many.
@@ -43,8 +59,9 @@ pub trait Database: Send + Sync + fmt::Debug {
 
     async fn instances(&self, share_id: &str) -> Result<Vec<ShareInstance>, DatabaseError>;
 
-    /// Writes `to` if the share's `task_state` is one of `from` (`None` stands for NULL). Writing what is there already
-    /// changes nothing.
+    /// Writes `to` if the share's `task_state` is one of `from` (`None` stands for NULL). Where it is `to` already
+    /// (among `from` or not), nothing changes, not even `updated_at`: [`TaskStateChange::Same`]. That is also the
+    /// answer when the connection was lost after the change, and the change was asked for once more.
     async fn set_task_state(
         &self,
         share_id: &str,
@@ -67,12 +84,12 @@ pub trait Database: Send + Sync + fmt::Debug {
 
     /// In one transaction: the rule (level `rw`) and its mapping to the instance (`queued_to_apply`), each only if it
     /// is not there, and then the instance's rules are `syncing`. `false`: the mapping was there (deleted or not), and
-    /// nothing was changed.
+    /// nothing was changed. [`DatabaseError::NotFound`]: the instance is deleted, or the rule is there and deleted.
     async fn allow(&self, rule: &NewRule) -> Result<bool, DatabaseError>;
 
     /// In one transaction: those of the mappings that are there and not on their way out are `queued_to_deny`, and if
-    /// there were any, the instance's rules are `syncing`. Answers how many there were. A mapping that is still being
-    /// applied is among them: the share manager decides what to do first.
+    /// there were any, the instance's rules are `syncing`. Answers how many there were; none, where the instance is
+    /// deleted. A mapping that is still being applied is among them: the share manager decides what to do first.
     async fn deny(&self, instance_id: &str, mapping_ids: &[&str]) -> Result<u64, DatabaseError>;
 
     /// The states of the mappings that are not deleted.
@@ -80,7 +97,8 @@ pub trait Database: Send + Sync + fmt::Debug {
 
     // ---- messages to users
 
-    /// Adds a row to `messages`, where the schema has that table; answers whether it has.
+    /// Adds a row to `messages`, where the schema has that table; answers whether it has. A row of that identifier that
+    /// is there already stays as it is.
     async fn add_message(&self, message: &UserMessage) -> Result<bool, DatabaseError>;
 
     /// Ends all connections.
@@ -192,6 +210,8 @@ pub struct NewRule {
 /// A row of `messages`, which `manila message-list` shows to the project.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UserMessage {
+    /// Chosen by whoever tells, so that the same is told once however often it is tried.
+    pub id: String,
     pub project_id: String,
     pub request_id: Option<String>,
     /// `SHARE`
