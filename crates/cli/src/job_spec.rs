@@ -254,7 +254,7 @@ mod tests {
     fn create(line: &str) -> Result<JobSpec, CliError> {
         let words = ["manila-data", "jobs", "create"].into_iter().chain(line.split_whitespace());
         let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
-        let Command::Jobs(jobs) = cli.command else { panic!("jobs") };
+        let Some(Command::Jobs(jobs)) = cli.command else { panic!("jobs") };
         let JobsCommand::Create(args) = jobs.command else { panic!("create") };
         of_create(&args)
     }

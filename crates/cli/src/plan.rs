@@ -235,7 +235,7 @@ mod tests {
 
     fn parse(line: &str) -> Command {
         let words = ["manila-data"].into_iter().chain(line.split_whitespace());
-        Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}")).command
+        Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}")).command.expect("a command")
     }
 
     fn copy_args(line: &str) -> CopyArgs {

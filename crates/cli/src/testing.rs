@@ -98,7 +98,7 @@ pub fn progress() -> Progress {
         bytes_per_second: 327_155_712.0,
         entries_per_second: 3_000.0,
         remaining: Some(Duration::from_secs(6)),
-        current: Some(path(b"dir/file")),
+        current: Some(copy::Current { path: path(b"dir/file"), percent: Some(12.5) }),
         workers: 4,
     }
 }

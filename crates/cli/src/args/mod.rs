@@ -2,6 +2,8 @@
 
 pub mod engine;
 pub mod jobs;
+pub mod locations;
+pub mod manila;
 pub mod migrate;
 pub mod service;
 
@@ -11,6 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
 use self::engine::{CopyArgs, VerifyArgs};
 use self::jobs::JobsArgs;
+use self::manila::ManilaArgs;
 use self::migrate::MigrateArgs;
 use self::service::{ConfigCommand, DoctorArgs, ServeArgs, TokenCommand};
 use crate::exit;
@@ -58,13 +61,18 @@ Examples:
 
 const MORE: &str = "See `--help` for all options, examples and exit codes.";
 
-/// Copies and verifies the contents of file shares, fast and without losing anything on the way.
+/// Moves the contents of file shares, fast and without losing anything on the way.
+///
+/// Without a command this is the data service of OpenStack Manila: it reads manila.conf and serves until a signal ends
+/// it.
 #[derive(Debug, Parser)]
-#[command(name = "manila-data", version, max_term_width = 100, subcommand_required = true)]
-#[command(arg_required_else_help = true, disable_help_subcommand = true, after_help = exit::HELP)]
+#[command(name = "manila-data", version, max_term_width = 100, disable_help_subcommand = true)]
+#[command(after_help = exit::HELP)]
 pub struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
+    #[command(flatten)]
+    pub manila: ManilaArgs,
     #[command(flatten)]
     pub colors: ColorArgs,
 }
@@ -92,7 +100,7 @@ pub enum Command {
     /// trees are compared, content included.
     #[command(after_help = MORE, after_long_help = format!("{MIGRATE_EXAMPLES}\n\n{}", exit::HELP))]
     Migrate(Box<MigrateArgs>),
-    /// Run the data service.
+    /// Run the data service without OpenStack (`--manila`: with it).
     ///
     /// Takes jobs over a unix socket (and over TCP where the configuration says so), carries them out in worker
     /// processes, and goes on with them after a restart or a crash.

@@ -4,18 +4,18 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum, ValueHint};
 
+use super::locations::Locations;
 use super::{CONFIGURATION, OUTPUT};
 use crate::config::Override;
 
 /// Where the configuration comes from. What is given here wins over the environment, and that over files.
 #[derive(Debug, Default, Args)]
 pub struct ConfigArgs {
-    /// Read FILE instead of /etc/manila-data/manila-data.conf; may be repeated, later ones win
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = CONFIGURATION)]
-    pub config_file: Vec<PathBuf>,
-    /// Read all *.conf files of DIR in the order of their names; may be repeated
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, help_heading = CONFIGURATION)]
-    pub config_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    pub locations: Locations,
+    /// Read manila.conf with all options of Manila's own data service, as the command without a subcommand does
+    #[arg(long, help_heading = CONFIGURATION)]
+    pub manila: bool,
     /// Set one option of the configuration: `jobs_max=2`, or `GROUP.NAME=VALUE`; may be repeated
     #[arg(short = 'o', long = "option", value_name = "OPTION=VALUE", help_heading = CONFIGURATION)]
     #[arg(value_parser = Override::parse)]

@@ -10,11 +10,16 @@ pub mod migrate;
 mod token;
 mod verify;
 
+use std::io::Write as _;
 use std::sync::Arc;
 
+use clap::CommandFactory as _;
+
 use crate::args::engine::OutputArgs;
+use crate::args::manila::ManilaArgs;
 use crate::args::service::{ConfigCommand, TokenCommand};
 use crate::args::{Cli, Command};
+use crate::config::{Mode, Overrides, found};
 use crate::error::CliError;
 use crate::exit::Exit;
 use crate::plan::Environment;
@@ -23,11 +28,16 @@ use crate::ui::json::ErrorEvent;
 use crate::ui::output::Output;
 use crate::ui::progress::Style;
 
-/// Runs the command, and tells what went wrong.
+/// Runs the command, or without one the service of a Manila deployment, and tells what went wrong.
 pub fn run(cli: Cli) -> Exit {
     let palette = Palette::new(cli.colors.color);
+    let Some(command) = cli.command else { return without_command(&cli.manila, palette) };
+    if !cli.manila.is_empty() {
+        let message = "options of the service stand before a command, where they have no effect; put them behind it";
+        return show_alone(&CliError::Usage(message.into()), palette);
+    }
     let output = Output::default();
-    let (volume, json) = match &cli.command {
+    let (volume, json) = match &command {
         Command::Copy(args) => (volume(args.output.quiet, args.output.json), args.output.json),
         Command::Verify(args) => (volume(args.output.quiet, args.output.json), args.output.json),
         Command::Migrate(args) => (volume(args.quiet, args.json), args.json),
@@ -46,12 +56,12 @@ pub fn run(cli: Cli) -> Exit {
     };
     let console = Arc::new(Console::new(palette, volume));
     // Whoever looks at a list may stop reading it (`head`); a run whose events nobody takes has failed.
-    let is_look = matches!(cli.command, Command::Jobs(_) | Command::Token(_) | Command::Config(_));
-    let result = match cli.command {
+    let is_look = matches!(command, Command::Jobs(_) | Command::Token(_) | Command::Config(_));
+    let result = match command {
         Command::Copy(args) => copy::run(*args, &Environment::read(), &console, &output),
         Command::Verify(args) => verify::run(*args, &console, &output),
         Command::Migrate(args) => migrate::run(&args, &Environment::read(), &console, &output),
-        Command::Serve(args) => crate::serve::run(&args),
+        Command::Serve(args) => crate::serve::run(&Overrides::of_serve(&args)),
         Command::Jobs(args) => jobs::run(*args, &console, &output),
         Command::Token(command) => token::run(command, &console, &output),
         Command::Config(command) => config::run(&command, &console, &output),
@@ -73,6 +83,25 @@ pub fn run(cli: Cli) -> Exit {
         }
         exit
     })
+}
+
+/// Packages start Manila's data service without a command. A person who types the bare name on a machine without Manila
+/// wants to know what there is.
+fn without_command(args: &ManilaArgs, palette: Palette) -> Exit {
+    if args.is_empty() && found(Mode::Manila).is_empty() {
+        // Nobody to read it: the exit code says the same.
+        let _ = std::io::stderr().write_all(Cli::command().render_help().to_string().as_bytes());
+        return Exit::Usage;
+    }
+    match crate::serve::run(&Overrides::of_manila(args)) {
+        Ok(exit) => exit,
+        Err(error) => show_alone(&error, palette),
+    }
+}
+
+fn show_alone(error: &CliError, palette: Palette) -> Exit {
+    crate::ui::errors::show(&Console::new(palette, Volume::Normal), error);
+    error.exit()
 }
 
 /// What fails after the work was done makes the command fail; after a signal it is told, but the signal is what the

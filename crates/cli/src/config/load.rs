@@ -1,12 +1,12 @@
 //! From files, environment and command line to the values in force.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use oslo::config::{Effective, Location, OptionDef, Sources, Values};
+use oslo::config::{Effective, Location, Notice, NoticeKind, OptionDef, Sources, Values};
 
-use super::options::{API, DATA_SERVICE, DEFAULT, HOOK_OPTIONS, HOOK_PREFIX, OPTIONS};
-use super::{Config, ConfigError, DEFAULT_FILE, Overrides};
+use super::options::{self, API, DATA_SERVICE, DEFAULT, HOOK_OPTIONS, HOOK_PREFIX};
+use super::{Config, ConfigError, DEFAULT_FILE, Mode, Overrides};
 
 /// The configuration in force.
 #[derive(Debug)]
@@ -18,29 +18,60 @@ pub struct Loaded {
 }
 
 pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
+    let mode = overrides.mode;
     let mut sources = Sources::new();
-    let default = Path::new(DEFAULT_FILE);
-    let found = if default.exists() { vec![Location::File(default.into())] } else { Vec::new() };
-    let files = overrides.files.iter().cloned().map(Location::File);
-    let named: Vec<_> = files.chain(overrides.dirs.iter().cloned().map(Location::Dir)).collect();
-    sources.read(&found, &named)?;
+    sources.read(&found(mode), &overrides.locations)?;
     sources.set_environment(std::env::vars_os());
     for option in &overrides.options {
         sources.set_argument(&option.group, &option.name, &option.text, option.flag);
     }
     let hooks = hooks(&sources, overrides);
-    let values = Values::new(definitions(&hooks), sources);
+    let helpers = helpers_of_templates(&sources);
+    let values = Values::new(definitions(mode, &hooks), sources);
     if let Some(error) = values.errors().into_iter().next() {
         return Err(error.into());
     }
-    let config = Config::of(&values, &hooks)?;
-    let mut warnings = warnings(&values, &hooks);
+    let mut config = Config::of(mode, &values, &hooks)?;
+    if mode == Mode::Manila {
+        config.worker.mount_helpers.extend(helpers);
+    }
+    let mut warnings = warnings(mode, &values, &hooks);
     if config.traces.is_some() && cfg!(not(feature = "otlp")) {
         let origin = values.origin(DEFAULT, "otlp_endpoint");
         warnings
             .push(format!("{origin}: `otlp_endpoint` has no effect: this build cannot send traces (feature `otlp`)"));
     }
     Ok(Loaded { config, values: values.effective(), warnings })
+}
+
+/// Where the configuration is when nobody names it.
+pub fn found(mode: Mode) -> Vec<Location> {
+    match mode {
+        Mode::Standalone => {
+            let default = Path::new(DEFAULT_FILE);
+            if default.exists() { vec![Location::File(default.into())] } else { Vec::new() }
+        }
+        Mode::Manila => {
+            let dir = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+            let (home, common, snap) = (dir("HOME"), dir("SNAP_COMMON"), dir("SNAP"));
+            let dirs = oslo::config::search_dirs("manila", home.as_deref(), common.as_deref(), snap.as_deref());
+            oslo::config::find(&dirs, "manila", "manila-data")
+        }
+    }
+}
+
+/// Programs that mount templates of the files name. Upstream runs them as root; whoever writes this file may say so.
+fn helpers_of_templates(sources: &Sources) -> Vec<String> {
+    let is_template = |name: &str| name.ends_with("mount_template");
+    let mut helpers: Vec<_> = sources
+        .texts(is_template)
+        .filter_map(|template| template.split_whitespace().next())
+        .filter(|program| !program.contains(['%', '$']))
+        .map(ToOwned::to_owned)
+        .collect();
+    helpers.sort();
+    helpers.dedup();
+    helpers
 }
 
 /// Names of the hooks that somebody describes.
@@ -53,7 +84,7 @@ fn hooks(sources: &Sources, overrides: &Overrides) -> Vec<String> {
     hooks
 }
 
-fn warnings(values: &Values, hooks: &[String]) -> Vec<String> {
+fn warnings(mode: Mode, values: &Values, hooks: &[String]) -> Vec<String> {
     let hooks: Vec<_> = hooks.iter().map(|name| format!("{HOOK_PREFIX}{name}")).collect();
     // `[DEFAULT]` holds what other programs read, too.
     let own: Vec<_> = [DATA_SERVICE, API].into_iter().chain(hooks.iter().map(String::as_str)).collect();
@@ -61,27 +92,30 @@ fn warnings(values: &Values, hooks: &[String]) -> Vec<String> {
         let meant = unknown.nearest.map(|name| format!("; is `{name}` meant?")).unwrap_or_default();
         format!("{}: there is no option `{}` in [{}]{meant}", unknown.origin, unknown.name, unknown.group)
     });
-    let notices = values.notices().into_iter().map(|notice| format!("{}: {}", notice.origin, notice.text));
+    // A manila.conf is for several services: that an option is not for this one is nothing to warn of.
+    let is_told = |notice: &Notice| mode == Mode::Standalone || notice.kind != NoticeKind::NoEffect;
+    let notices = values.notices().into_iter().filter(is_told);
+    let notices = notices.map(|notice| format!("{}: {}", notice.origin, notice.text));
     unknown.chain(notices).collect()
 }
 
-/// Sets of hooks that were seen, with their definitions.
-type Known = Vec<(Vec<String>, &'static [OptionDef])>;
+/// Modes and sets of hooks that were seen, with their definitions.
+type Known = Vec<(Mode, Vec<String>, &'static [OptionDef])>;
 
 /// The table, with the options of these hooks in it. Each set of hooks is kept for ever, because definitions are made to
 /// be constants; there are as many as an operator thinks of between two restarts.
-fn definitions(hooks: &[String]) -> &'static [OptionDef] {
+fn definitions(mode: Mode, hooks: &[String]) -> &'static [OptionDef] {
     static KNOWN: Mutex<Known> = Mutex::new(Vec::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, definitions)) = known.iter().find(|(names, _)| names == hooks) {
+    if let Some((.., definitions)) = known.iter().find(|(of, names, _)| *of == mode && names == hooks) {
         return definitions;
     }
-    let mut definitions = OPTIONS.to_vec();
+    let mut definitions = options::of(mode);
     for name in hooks {
         let group: &'static str = Box::leak(format!("{HOOK_PREFIX}{name}").into_boxed_str());
         definitions.extend(HOOK_OPTIONS.map(|def| OptionDef { group, ..def }));
     }
     let definitions: &'static [OptionDef] = Box::leak(definitions.into_boxed_slice());
-    known.push((hooks.to_vec(), definitions));
+    known.push((mode, hooks.to_vec(), definitions));
     definitions
 }

@@ -6,18 +6,17 @@ mod load;
 pub mod options;
 mod typed;
 
-use std::path::PathBuf;
+use oslo::config::{Location, OptionDef, Origin};
 
-use oslo::config::Origin;
-
+use crate::args::manila::ManilaArgs;
 use crate::args::service::{ConfigArgs, ServeArgs};
 
 pub use describe::sample;
-pub use load::{Loaded, load};
+pub use load::{Loaded, found, load};
 pub use options::DEFAULT_SOCKET;
 #[cfg(feature = "otlp")]
 pub use typed::TraceConfig;
-pub use typed::{Config, HookConfig, Sandbox, WorkerConfig};
+pub use typed::{Config, HookConfig, ManilaConfig, Sandbox, WorkerConfig};
 
 /// Read where nobody names another file.
 const DEFAULT_FILE: &str = "/etc/manila-data/manila-data.conf";
@@ -26,6 +25,10 @@ const DEFAULT_FILE: &str = "/etc/manila-data/manila-data.conf";
 pub enum ConfigError {
     #[error(transparent)]
     Oslo(#[from] oslo::config::ConfigError),
+    #[error(transparent)]
+    Manila(#[from] manila::settings::SettingsError),
+    #[error(transparent)]
+    Database(#[from] manila::database::DatabaseSettingsError),
     #[error("{origin}: `{name}` in [{group}] {problem}")]
     Value { group: String, name: String, origin: Origin, problem: String },
 }
@@ -39,6 +42,11 @@ pub struct Override {
     flag: &'static str,
 }
 
+/// Every option that somebody could mean; which of them are read depends on the mode. Ours come first.
+fn known() -> Vec<OptionDef> {
+    [options::of(Mode::Standalone), options::of(Mode::Manila)].concat()
+}
+
 impl Override {
     /// Reads `[GROUP.]NAME=VALUE`. Without a group it is the one that has an option of this name.
     pub fn parse(text: &str) -> Result<Self, String> {
@@ -46,14 +54,12 @@ impl Override {
         let (group, name) = if let Some(parts) = key.trim().rsplit_once('.') {
             parts
         } else {
-            let known = options::OPTIONS.iter().find(|def| def.name == key.trim());
+            let known = known().into_iter().find(|def| def.name == key.trim());
             let known = known.ok_or_else(|| format!("there is no option `{}`", key.trim()))?;
             (known.group, known.name)
         };
-        let defs = if group.starts_with(options::HOOK_PREFIX) { &options::HOOK_OPTIONS[..] } else { &options::OPTIONS };
-        let is_known = |def: &&oslo::config::OptionDef| {
-            def.name == name && (def.group == group || def.group == options::HOOK_PREFIX)
-        };
+        let defs = if group.starts_with(options::HOOK_PREFIX) { options::HOOK_OPTIONS.to_vec() } else { known() };
+        let is_known = |def: &&OptionDef| def.name == name && (def.group == group || def.group == options::HOOK_PREFIX);
         match defs.iter().find(is_known) {
             None => Err(format!("there is no option `{name}` in [{group}]")),
             // Command lines can be seen by everybody on the machine.
@@ -62,16 +68,31 @@ impl Override {
         }
     }
 
+    /// An option of `[DEFAULT]` that upstream's command line has, with the text as it was typed.
+    pub fn of_manila(name: &str, text: &str, flag: &'static str) -> Self {
+        Self::new(options::DEFAULT, name, text.replace('$', "$$"), flag)
+    }
+
     fn new(group: &str, name: &str, text: impl Into<String>, flag: &'static str) -> Self {
         Self { group: group.into(), name: name.into(), text: text.into(), flag }
     }
 }
 
+/// Whose configuration it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Our own file, and nothing of OpenStack.
+    #[default]
+    Standalone,
+    /// Manila's files with upstream's options, and ours beside them.
+    Manila,
+}
+
 /// What the command line says of the configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    files: Vec<PathBuf>,
-    dirs: Vec<PathBuf>,
+    mode: Mode,
+    locations: Vec<Location>,
     options: Vec<Override>,
 }
 
@@ -84,7 +105,12 @@ impl Overrides {
         if args.debug {
             options.push(Override::new(options::DEFAULT, "debug", "true", "--debug"));
         }
-        Self { files: args.config_file.clone(), dirs: args.config_dir.clone(), options }
+        let mode = if args.manila { Mode::Manila } else { Mode::Standalone };
+        Self { mode, locations: args.locations.0.clone(), options }
+    }
+
+    pub fn of_manila(args: &ManilaArgs) -> Self {
+        Self { mode: Mode::Manila, locations: args.locations.0.clone(), options: args.options() }
     }
 
     pub fn of_serve(args: &ServeArgs) -> Self {

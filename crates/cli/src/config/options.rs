@@ -2,6 +2,8 @@
 
 use oslo::config::{Kind, OptionDef};
 
+use super::Mode;
+
 pub const DEFAULT: &str = oslo::config::DEFAULT;
 pub const DATA_SERVICE: &str = "data_service";
 pub const API: &str = "api";
@@ -127,6 +129,15 @@ pub const OPTIONS: [OptionDef; 36] = [
         .help("Hosts that webhooks may go to, with the port where it is not the usual one. Not set: any."),
 ];
 
+/// Tables of what upstream's own data service reads.
+const UPSTREAM: [&[OptionDef]; 5] = [
+    manila::settings::MANILA_OPTIONS,
+    manila::database::DATABASE_OPTIONS,
+    &oslo::messaging::rabbit::MESSAGING_OPTIONS,
+    &oslo::messaging::rabbit::RABBIT_OPTIONS,
+    oslo::log::LOG_OPTIONS,
+];
+
 /// Options of each `[hook:NAME]`.
 pub const HOOK_OPTIONS: [OptionDef; 2] = [
     OptionDef::new(HOOK_PREFIX, "command", Kind::Str)
@@ -164,4 +175,29 @@ pub const RELOADED: [(&str, &str); 19] = [
 /// Whether SIGHUP brings a new value into force.
 pub fn is_reloaded(group: &str, name: &str) -> bool {
     RELOADED.contains(&(group, name))
+}
+
+/// Defaults that are others beside Manila's services, whose state directory everybody may look into.
+const BESIDE_MANILA: [(&str, &str, &str); 2] = [
+    (DATA_SERVICE, "job_store", "$state_path/manila-data/jobs.sqlite"),
+    (API, "tokens_file", "$state_path/manila-data/tokens"),
+];
+
+/// Every option that is read in this mode. Where upstream and we have one of the same name, it is upstream's.
+pub fn of(mode: Mode) -> Vec<OptionDef> {
+    if mode == Mode::Standalone {
+        return OPTIONS.to_vec();
+    }
+    let mut options: Vec<OptionDef> = UPSTREAM.concat();
+    for mut option in OPTIONS {
+        if options.iter().any(|known| (known.group, known.name) == (option.group, option.name)) {
+            continue;
+        }
+        let other = BESIDE_MANILA.iter().find(|(group, name, _)| (*group, *name) == (option.group, option.name));
+        if let Some((.., default)) = other {
+            option.default = Some(default);
+        }
+        options.push(option);
+    }
+    options
 }

@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use job::{Retention, Scheduling, Sensitive};
+use manila::database::DatabaseSettings;
 use oslo::config::Values;
+use oslo::log::{LogSettings, Style};
+use oslo::messaging::rabbit::MessagingOptions;
 
-use super::ConfigError;
 use super::options::{API, DATA_SERVICE, DEFAULT, HOOK_PREFIX};
-use crate::serve::logging::LogSettings;
+use super::{ConfigError, Mode};
 use crate::ui::units::parse_rate;
 
 /// The configuration as the service uses it.
@@ -31,6 +33,16 @@ pub struct Config {
     pub worker: WorkerConfig,
     pub api: ApiConfig,
     pub hooks: BTreeMap<String, HookConfig>,
+    /// `None`: the service knows no Manila.
+    pub manila: Option<ManilaConfig>,
+}
+
+/// What the service has to know to be Manila's.
+#[derive(Clone, Debug)]
+pub struct ManilaConfig {
+    pub settings: manila::Settings,
+    pub database: DatabaseSettings,
+    pub messaging: MessagingOptions,
 }
 
 /// Where traces go.
@@ -81,7 +93,7 @@ pub struct HookConfig {
 }
 
 impl Config {
-    pub(super) fn of(values: &Values, hooks: &[String]) -> Result<Self, ConfigError> {
+    pub(super) fn of(mode: Mode, values: &Values, hooks: &[String]) -> Result<Self, ConfigError> {
         let reader = Reader(values);
         let days = |name| -> Result<Option<Duration>, ConfigError> {
             let days = reader.number(DATA_SERVICE, name)?;
@@ -92,13 +104,11 @@ impl Config {
                 Some(host) => host,
                 None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
             },
-            state_path: reader.absolute_path(DEFAULT, "state_path")?,
-            log: LogSettings {
-                file: log_file(reader.text(DEFAULT, "log_file")?, reader.text(DEFAULT, "log_dir")?),
-                debug: reader.bool(DEFAULT, "debug")?,
-                json: reader.bool(DEFAULT, "use_json")?,
-                levels: reader.list(DEFAULT, "log_levels")?.unwrap_or_default(),
+            state_path: {
+                let state_path = reader.absolute_path(DEFAULT, "state_path")?;
+                if mode == Mode::Manila { state_path.join("manila-data") } else { state_path }
             },
+            log: reader.log(mode)?,
             traces: reader.traces()?,
             job_store: reader.required(DATA_SERVICE, "job_store")?,
             scheduling: Scheduling {
@@ -122,18 +132,20 @@ impl Config {
                 .iter()
                 .map(|name| Ok((name.clone(), reader.hook(name)?)))
                 .collect::<Result<_, ConfigError>>()?,
+            manila: match mode {
+                Mode::Standalone => None,
+                Mode::Manila => Some(ManilaConfig {
+                    settings: manila::Settings::of(values)?,
+                    database: DatabaseSettings::of(values)?,
+                    messaging: MessagingOptions::of(values)?,
+                }),
+            },
         })
     }
 }
 
-fn log_file(file: Option<String>, dir: Option<String>) -> Option<PathBuf> {
-    match (file, dir) {
-        (Some(file), Some(dir)) => Some(Path::new(&dir).join(file)),
-        (Some(file), None) => Some(file.into()),
-        (None, Some(dir)) => Some(Path::new(&dir).join("manila-data.log")),
-        (None, None) => None,
-    }
-}
+/// Python's loggers that people name in `default_log_levels`, and what does their work here.
+const LOGGERS: &[(&str, &[&str])] = &[("manila", &["manila", "manila_data", "job", "store", "work", "web", "copy"])];
 
 /// Takes values out by name, and says what is wrong with one.
 struct Reader<'a>(&'a Values);
@@ -197,6 +209,29 @@ impl Reader<'_> {
         } else {
             Err(self.wrong(group, name, "must be absolute paths, separated by commas"))
         }
+    }
+
+    fn log(&self, mode: Mode) -> Result<LogSettings, ConfigError> {
+        let levels = self.list(DEFAULT, "log_levels")?.unwrap_or_default();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        Ok(match mode {
+            Mode::Manila => {
+                LogSettings { product: "manila".into(), version, levels, loggers: LOGGERS, ..LogSettings::of(self.0)? }
+            }
+            Mode::Standalone => LogSettings {
+                style: Style::Plain,
+                product: "manila-data".into(),
+                version,
+                file: self.text(DEFAULT, "log_file")?.map(PathBuf::from),
+                dir: self.text(DEFAULT, "log_dir")?.map(PathBuf::from),
+                debug: self.bool(DEFAULT, "debug")?,
+                json: self.bool(DEFAULT, "use_json")?,
+                // Those are Python's, and would hide what debugging is for.
+                default_levels: Vec::new(),
+                levels,
+                ..LogSettings::default()
+            },
+        })
     }
 
     fn traces(&self) -> Result<Option<TraceConfig>, ConfigError> {

@@ -1,6 +1,6 @@
 //! Capabilities and limits of this process, which its workers inherit.
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, geteuid, getrlimit};
 
 use super::Check;
 
@@ -16,6 +16,13 @@ const WANTED: [(&str, u32, &str); 8] = [
     ("CAP_SETFCAP", 31, "file capabilities"),
 ];
 
+/// What a service that is not root needs beside these, because mount programs do nothing for others.
+const WANTED_OF_OTHERS: [(&str, u32, &str); 3] = [
+    ("CAP_KILL", 5, "ending mount programs that hang"),
+    ("CAP_SETGID", 6, "running mount programs as root"),
+    ("CAP_SETUID", 7, "running mount programs as root"),
+];
+
 /// A job has some hundred files open, and each connection takes one more.
 const OPEN_FILES_MIN: u64 = 4096;
 
@@ -29,7 +36,7 @@ fn capabilities() -> Check {
     let Some(mask) = effective_mask(&status) else {
         return Check::warn(NAME, "/proc/self/status cannot be read", "mount /proc");
     };
-    let missing = missing(mask);
+    let missing = missing(mask, geteuid().is_root());
     if missing.is_empty() {
         return Check::ok(NAME, "all that jobs need");
     }
@@ -47,8 +54,9 @@ fn effective_mask(status: &str) -> Option<u64> {
     u64::from_str_radix(line.trim(), 16).ok()
 }
 
-fn missing(mask: u64) -> Vec<&'static (&'static str, u32, &'static str)> {
-    WANTED.iter().filter(|(_, bit, _)| mask & (1 << bit) == 0).collect()
+fn missing(mask: u64, is_root: bool) -> Vec<&'static (&'static str, u32, &'static str)> {
+    let of_others = WANTED_OF_OTHERS.iter().filter(|_| !is_root);
+    WANTED.iter().chain(of_others).filter(|(_, bit, _)| mask & (1 << bit) == 0).collect()
 }
 
 fn open_files() -> Check {
@@ -71,9 +79,10 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         assert_eq!(effective_mask("Name:\tx\nCapEff:\t000001ffffffffff\n"), Some(0x1ff_ffff_ffff));
-        assert!(missing(0x1ff_ffff_ffff).is_empty());
-        assert_eq!(missing(0).len(), WANTED.len());
-        let without_admin = missing(!(1 << 21));
+        assert!(missing(0x1ff_ffff_ffff, false).is_empty());
+        assert_eq!(missing(0, true).len(), WANTED.len());
+        assert_eq!(missing(0, false).len(), WANTED.len() + WANTED_OF_OTHERS.len());
+        let without_admin = missing(!(1 << 21), false);
         assert_eq!(without_admin.iter().map(|wanted| wanted.0).collect::<Vec<_>>(), ["CAP_SYS_ADMIN"]);
     }
 }

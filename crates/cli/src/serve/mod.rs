@@ -1,6 +1,7 @@
 //! The service: wires store, workers, scheduler and doors, and lives until a signal ends it.
 
-pub mod logging;
+mod manila;
+mod ports;
 mod reload;
 mod start;
 mod supervisor;
@@ -11,20 +12,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use job::{DataService as _, Service};
+use oslo::log::Log;
 use store::SqlStore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::args::service::ServeArgs;
 use crate::config::{self, Config, Loaded, Overrides};
 use crate::doctor::{self, Verdict};
 use crate::error::{CliError, chain};
 use crate::exit::Exit;
 use crate::signals::AsyncSignals;
-use logging::Logging;
 pub use start::StartError;
 
+/// Its log is named after it.
+const PROGRAM: &str = "manila-data";
 /// From the signal to the last parked job. Those that do not come to rest are ended; they go on at the next start.
 const PARKING_TIME: Duration = Duration::from_secs(8);
 /// For everything behind it, so that the whole takes less than 10 s.
@@ -32,10 +34,9 @@ const ENDING_TIME: Duration = Duration::from_secs(1);
 /// Between two looks whether what the supervisor shows is still so.
 const STATUS_INTERVAL: Duration = Duration::from_secs(2);
 
-pub fn run(args: &ServeArgs) -> Result<Exit, CliError> {
+pub fn run(overrides: &Overrides) -> Result<Exit, CliError> {
     web::install_crypto();
-    let overrides = Overrides::of_serve(args);
-    let loaded = config::load(&overrides)?;
+    let loaded = config::load(overrides)?;
     let config = &loaded.config;
     #[cfg(feature = "otlp")]
     let traces = config.traces.as_ref().map(|traces| traces::Traces::start(traces, &config.host));
@@ -45,7 +46,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, CliError> {
     let beside = traces.as_ref().map(traces::Traces::layer);
     #[cfg(not(feature = "otlp"))]
     let beside = None;
-    let logging = Logging::start(&config.log, beside).map_err(StartError::Log)?;
+    let log = Log::start(&config.log, PROGRAM, beside).map_err(StartError::Log)?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), host = config.host, "manila-data starts");
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
@@ -53,7 +54,7 @@ pub fn run(args: &ServeArgs) -> Result<Exit, CliError> {
     let result = start::prepare_state_dir(&config.state_path).map_err(CliError::from).and_then(|()| {
         warn_of_machine(config);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CliError::Runtime)?;
-        let result = runtime.block_on(serve(&overrides, &loaded, &logging));
+        let result = runtime.block_on(serve(overrides, &loaded, &log));
         // What still hangs then is storage that does not answer; it must not keep the process.
         runtime.shutdown_timeout(ENDING_TIME);
         result
@@ -82,12 +83,14 @@ fn warn_of_machine(config: &Config) {
 struct Running {
     store: Arc<SqlStore>,
     service: Service,
+    /// `None`: the service knows no Manila.
+    manila: Option<manila::Manila>,
     doors: web::Handle,
     shutdown: CancellationToken,
     serving: tokio::task::JoinHandle<()>,
 }
 
-async fn serve(overrides: &Overrides, loaded: &Loaded, logging: &Logging) -> Result<Exit, CliError> {
+async fn serve(overrides: &Overrides, loaded: &Loaded, log: &Log) -> Result<Exit, CliError> {
     let config = &loaded.config;
     let mut signals = Signals::listen().map_err(CliError::Signals)?;
     let mut running = start::start(config).await?;
@@ -119,7 +122,7 @@ async fn serve(overrides: &Overrides, loaded: &Loaded, logging: &Logging) -> Res
             _ = watchdog_tick.tick(), if watchdog.is_some() => Happened::Watchdog,
         };
         match happened {
-            Happened::Ask(Asked::Reload) => reload::reload(overrides, loaded, logging, &running),
+            Happened::Ask(Asked::Reload) => reload::reload(overrides, loaded, log, &running),
             Happened::Ask(Asked::End(number)) => {
                 tracing::info!(signal = number, "ending; a second signal ends at once");
                 break;
@@ -151,6 +154,10 @@ async fn park(running: Running) {
     supervisor::stopping("parking jobs");
     let start = Instant::now();
     running.shutdown.cancel();
+    let manila = match running.manila {
+        Some(manila) => Some(manila.stop().await),
+        None => None,
+    };
     let left = running.service.shut_down(PARKING_TIME).await;
     if left > 0 {
         tracing::warn!(jobs = left, "not all jobs came to rest; they go on at the next start");
@@ -162,6 +169,9 @@ async fn park(running: Running) {
         }
         running.store.close().await
     };
+    if let Some(manila) = manila {
+        manila.close().await;
+    }
     match timeout(ENDING_TIME, ended).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(error = chain(&error), "the job store was not closed well"),

@@ -1,31 +1,31 @@
 //! SIGHUP: takes over what can be changed while the service runs, and says what cannot.
 
 use oslo::config::Effective;
+use oslo::log::Log;
 
-use super::logging::Logging;
 use super::{Running, start, supervisor};
 use crate::config::options::is_reloaded;
 use crate::config::{self, Loaded, Overrides};
 use crate::error::chain;
 
 /// What is wrong changes nothing: the service goes on as it was.
-pub(super) fn reload(overrides: &Overrides, started: &Loaded, logging: &Logging, running: &Running) {
+pub(super) fn reload(overrides: &Overrides, started: &Loaded, log: &Log, running: &Running) {
     supervisor::reloading();
     match config::load(overrides) {
-        Ok(loaded) => take_over(loaded, started, logging, running),
+        Ok(loaded) => take_over(loaded, started, log, running),
         Err(error) => tracing::error!(error = chain(&error), "the configuration is wrong; nothing was reloaded"),
     }
     supervisor::ready("reloaded");
 }
 
-fn take_over(loaded: Loaded, started: &Loaded, logging: &Logging, running: &Running) {
+fn take_over(loaded: Loaded, started: &Loaded, log: &Log, running: &Running) {
     let Loaded { config: mut new, values, warnings } = loaded;
     for warning in warnings {
         tracing::warn!("{warning}");
     }
     // Workers were told at the start where they may work; what callers may ask for must not be another thing.
     new.allowed_roots.clone_from(&started.config.allowed_roots);
-    if let Err(error) = logging.reload(&new.log) {
+    if let Err(error) = log.reload(&new.log) {
         tracing::error!(error = chain(&error), "the log stays as it was");
     }
     running.service.reload(new.scheduling.clone(), new.retention.clone());

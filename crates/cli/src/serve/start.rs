@@ -14,14 +14,15 @@ use work::sandbox::SandboxMode;
 use work::{Hook, HookAccess, MountSettings, ProcessExecutor, ProcessSettings};
 
 use super::Running;
-use super::logging::LogError;
+use super::manila::Connections;
+use super::ports::{Access, Notifiers};
 use crate::config::{Config, HookConfig, Sandbox};
 
 /// Why the service cannot begin, or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     #[error("cannot write the log")]
-    Log(#[source] LogError),
+    Log(#[source] oslo::log::LogError),
     #[cfg(feature = "otlp")]
     #[error("cannot prepare to send traces")]
     Traces(#[source] opentelemetry_otlp::ExporterBuildError),
@@ -35,6 +36,10 @@ pub enum StartError {
     Store(#[source] OpenError),
     #[error("cannot take up the jobs of the store")]
     Jobs(#[source] StoreError),
+    #[error("cannot speak to a message broker: {0}")]
+    Broker(String),
+    #[error("cannot use Manila's database")]
+    Database(#[source] manila::database::DatabaseError),
     #[error("cannot prepare to send webhooks: {0}")]
     Webhooks(String),
     #[error("cannot open the REST interface")]
@@ -75,6 +80,8 @@ impl StartError {
             }
             Self::Doors(web::ServeError::Tls { .. }) => "look at `tls_cert` and `tls_key` in [api]".into(),
             Self::Doors(_) => "look at [api] of the configuration".into(),
+            Self::Broker(_) => "look at `transport_url` and [oslo_messaging_rabbit]".into(),
+            Self::Database(_) => "look at `connection` in [database]".into(),
             Self::Webhooks(_) | Self::DoorsClosed => return None,
         })
     }
@@ -106,7 +113,16 @@ pub(super) async fn start(config: &Config) -> Result<Running, StartError> {
         ..WebhookSettings::default()
     });
     let webhooks = webhooks.map_err(|error| StartError::Webhooks(crate::error::chain(&error)))?;
-    let ports = Ports::new(Arc::clone(&store) as _, Arc::new(executor), Arc::new(access), Arc::new(webhooks));
+    let manila = match &config.manila {
+        Some(manila) => Some(Connections::open(manila).await?),
+        None => None,
+    };
+    let access = Access { hooks: access, manila: manila.as_ref().map(Connections::access) };
+    let notifiers = Notifiers { webhooks, manila: manila.as_ref().map(Connections::notifier) };
+    let mut ports = Ports::new(Arc::clone(&store) as _, Arc::new(executor), Arc::new(access), Arc::new(notifiers));
+    if let Some(manila) = &manila {
+        ports.follower = Arc::new(manila.follower());
+    }
     let service = Service::start(ports, settings(config)).await.map_err(StartError::Jobs)?;
     let server = web::Server::bind(Arc::new(service.clone()), web_settings(config)).await;
     let server = match server {
@@ -119,7 +135,8 @@ pub(super) async fn start(config: &Config) -> Result<Running, StartError> {
     };
     let (doors, shutdown) = (server.handle(), CancellationToken::new());
     let serving = tokio::spawn(server.run(shutdown.clone()));
-    Ok(Running { store, service, doors, shutdown, serving })
+    let manila = manila.map(|manila| manila.serve(&service));
+    Ok(Running { store, service, manila, doors, shutdown, serving })
 }
 
 fn settings(config: &Config) -> Settings {

@@ -15,9 +15,9 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::Layer as _;
 use tracing_subscriber::filter::FilterFn;
 
-use super::logging::AnyLayer;
 use crate::config::TraceConfig;
 use crate::error::chain;
+use oslo::log::AnyLayer;
 
 /// The spans that are sent. Others are details of packages that we use.
 const SENT: [&str; 2] = ["request", "job"];

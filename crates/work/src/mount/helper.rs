@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use caps::{CapSet, Capability};
 use job::Side;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, Signal, geteuid, kill_process_group, pidfd_open};
 
 use super::{MountContext, MountError, argv, secrets, side_name, table};
 use crate::sys;
@@ -87,6 +88,7 @@ fn run(cx: &MountContext<'_>, what: &str, words: Vec<String>, is_stopped: &dyn F
         .stdout(writer)
         .stderr(second)
         .process_group(0);
+    as_root(&mut command);
     sys::prepare(&mut command, sys::Preparation::default());
     let mut child = command.spawn().map_err(|error| cannot(&format!("run `{}`", crate::shown(&program)), error))?;
     // Its own copies of the pipe's end: without them the pipe ends with the helper.
@@ -116,6 +118,15 @@ fn run(cx: &MountContext<'_>, what: &str, words: Vec<String>, is_stopped: &dyn F
             cx.settings.timeout.as_secs_f64(),
             words_said.text(cx)
         ))),
+    }
+}
+
+/// Mount programs ask whether they are root before they ask the kernel, whatever capabilities they have. Where the
+/// service is another user that may become root, they do; without new privileges they have no more rights than it.
+fn as_root(command: &mut Command) {
+    let has = |capability| caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false);
+    if !geteuid().is_root() && has(Capability::CAP_SETUID) && has(Capability::CAP_SETGID) {
+        command.uid(0).gid(0);
     }
 }
 

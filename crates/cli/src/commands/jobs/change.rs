@@ -79,7 +79,9 @@ mod tests {
         let after = |line: &str| {
             let id = "0197c3a2-6f00-7000-8000-000000000000";
             let words = ["manila-data", "jobs", "limits", id].into_iter().chain(line.split_whitespace());
-            let Command::Jobs(jobs) = Cli::try_parse_from(words).expect("a command").command else { panic!("jobs") };
+            let Some(Command::Jobs(jobs)) = Cli::try_parse_from(words).expect("a command").command else {
+                panic!("jobs")
+            };
             let JobsCommand::Limits(args) = jobs.command else { panic!("limits") };
             changed(before.clone(), args)
         };
