@@ -55,9 +55,7 @@ impl Gauge {
                 path: file.dir.path(&file.name),
                 percent: Some(file.moved_bytes() as f64 * 100.0 / file.bytes.max(1) as f64),
             }),
-            None => lock(&run.current)
-                .as_ref()
-                .map(|(dir, name)| Current { path: dir.path(name), percent: None }),
+            None => lock(&run.current).as_ref().map(|(dir, name)| Current { path: dir.path(name), percent: None }),
         };
         Progress {
             stage,
