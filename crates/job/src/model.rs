@@ -400,6 +400,9 @@ pub struct WorkResult {
     pub figures: PassFigures,
     /// Hash over everything the manifest of the pass names.
     pub manifest_root: Option<String>,
+    /// One line for people: what failed first, and why. The report has the rest.
+    #[serde(default)]
+    pub first_fault: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -216,6 +216,8 @@ impl Reader<'_> {
         let version = env!("CARGO_PKG_VERSION").to_owned();
         Ok(match mode {
             Mode::Manila => {
+                // What the driver has to say is said by `oslo::messaging`, and without the contents of messages.
+                let levels = std::iter::once("lapin=off".to_owned()).chain(levels).collect();
                 LogSettings { product: "manila".into(), version, levels, loggers: LOGGERS, ..LogSettings::of(self.0)? }
             }
             Mode::Standalone => LogSettings {

@@ -3,6 +3,7 @@
 
 mod helpers;
 mod kernel;
+mod manila;
 mod network;
 mod rights;
 mod state;
@@ -67,6 +68,9 @@ pub fn examine(config: &Config) -> Vec<Check> {
     checks.extend(helpers::checks(&config.worker));
     checks.extend(state::checks(config));
     checks.extend(network::checks(config));
+    if let Some(manila) = &config.manila {
+        checks.extend(manila::checks(manila));
+    }
     checks
 }
 

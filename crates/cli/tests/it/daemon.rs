@@ -22,6 +22,7 @@ pub struct Daemon<'a> {
     sockets: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    is_manilas: bool,
     child: Option<Child>,
 }
 
@@ -35,7 +36,7 @@ impl<'a> Daemon<'a> {
         if !sandbox.path("conf").exists() {
             sandbox.write("conf", b"");
         }
-        Self { sandbox, sockets, arguments: Vec::new(), environment: Vec::new(), child: None }
+        Self { sandbox, sockets, arguments: Vec::new(), environment: Vec::new(), is_manilas: false, child: None }
     }
 
     pub fn with(mut self, arguments: &str) -> Self {
@@ -45,6 +46,12 @@ impl<'a> Daemon<'a> {
 
     pub fn with_environment(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Started without a command, as Manila's own.
+    pub fn of_manila(mut self) -> Self {
+        self.is_manilas = true;
         self
     }
 
@@ -63,8 +70,16 @@ impl<'a> Daemon<'a> {
 
     /// `serve` as it is started here.
     pub fn serve(&self) -> Command {
-        let mut command = self.sandbox.command(["serve", "--config-file", "conf", "--state-path", "service"]);
-        command.arg("--socket").arg(self.socket()).args(&self.arguments);
+        let mut command = if self.is_manilas {
+            let mut command = self.sandbox.command(["--config-file", "conf", "--state_path"]);
+            command.arg(self.sandbox.path("service")).env("OS_API__SOCKET", self.socket());
+            command
+        } else {
+            let mut command = self.sandbox.command(["serve", "--config-file", "conf", "--state-path", "service"]);
+            command.arg("--socket").arg(self.socket());
+            command
+        };
+        command.args(&self.arguments);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

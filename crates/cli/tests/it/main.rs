@@ -10,6 +10,7 @@ mod doctor;
 mod errors;
 mod help;
 mod jobs;
+mod manila;
 mod migrate;
 mod otlp;
 mod report;

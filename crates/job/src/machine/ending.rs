@@ -59,7 +59,10 @@ pub(super) fn after_pass(job: &mut Job, pass: PassKind, result: &WorkResult, now
             }
             Next::Wait
         }
-        WorkEnding::StoppedByFault => faults_found("stopped at the first fault, as the options want it".into()),
+        WorkEnding::StoppedByFault => {
+            let which = result.first_fault.as_deref().map(|fault| format!(": {fault}")).unwrap_or_default();
+            faults_found(format!("stopped at the first fault, as the options want it{which}"))
+        }
         WorkEnding::Complete | WorkEnding::WithFaults if pass.is_last() => Next::End(verdict(job, result)),
         WorkEnding::Complete | WorkEnding::WithFaults => {
             let asked = job.cutover == CutoverState::Asked;
@@ -83,7 +86,8 @@ fn verdict(job: &Job, result: &WorkResult) -> Outcome {
     let failed = |step, code, message| Outcome::Failed { failure: Failure::new(step, code, message) };
     if faults > options.faults_accepted {
         let losses = if lost > 0 { format!(" and {lost} losses") } else { String::new() };
-        let message = format!("{} faults{losses}, {} accepted", figures.faults, options.faults_accepted);
+        let first = result.first_fault.as_deref().map(|fault| format!("; the first: {fault}")).unwrap_or_default();
+        let message = format!("{} faults{losses}, {} accepted{first}", figures.faults, options.faults_accepted);
         return failed(Step::Copy, FailureCode::FaultsFound, message);
     }
     if figures.differences > 0 {

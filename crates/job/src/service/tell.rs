@@ -5,9 +5,9 @@ use std::sync::Arc;
 use tokio::select;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tracing::{debug, warn};
+use tracing::{Instrument as _, debug, warn};
 
-use super::shared::{Shared, chain};
+use super::shared::{Shared, chain, job_span};
 use crate::limits::{LIMITS, pause};
 use crate::model::Job;
 use crate::ports::{Delivery, NotifyError, StoreError};
@@ -39,10 +39,12 @@ async fn round(shared: &Arc<Shared>) -> Result<usize, StoreError> {
     let mut tries = JoinSet::new();
     for (job, delivery) in due {
         let shared = shared.clone();
-        tries.spawn(async move {
+        let span = job_span(&job);
+        let tell = async move {
             let delivery = try_once(&shared, &job, delivery).await;
             shared.heard(shared.ports.store.set_delivery(job.id, &delivery).await)
-        });
+        };
+        tries.spawn(tell.instrument(span));
     }
     let mut answer = Ok(count);
     while let Some(tried) = tries.join_next().await {
@@ -69,7 +71,7 @@ async fn try_once(shared: &Shared, job: &Job, before: Delivery) -> Delivery {
     };
     shared.totals().notify_failed();
     let is_last = error.is_final || (error.retry_after.is_none() && tries >= LIMITS.tells_max);
-    warn!(job_id = %job.id, tries, is_last, error = chain(&error), "cannot tell that the job has ended");
+    warn!(tries, is_last, error = chain(&error), "cannot tell that the job has ended");
     let rest = error.retry_after.unwrap_or_else(|| pause(LIMITS.tell_pause, LIMITS.tell_pause_max, tries));
     let next = shared.now().checked_add(rest).unwrap_or(jiff::Timestamp::MAX);
     Delivery { tries, next_try_at: (!is_last).then_some(next), last_error: Some(error.message) }

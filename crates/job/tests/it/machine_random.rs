@@ -45,7 +45,7 @@ fn any_event() -> impl Strategy<Value = Event> {
                 differences,
                 ..PassFigures::default()
             };
-            Event::PassEnded { pass, result: WorkResult { ending, figures, manifest_root: None } }
+            Event::PassEnded { pass, result: WorkResult { ending, figures, manifest_root: None, first_fault: None } }
         });
     prop_oneof![
         3 => Just(Event::Started { holds: holds().to_vec() }),

@@ -19,7 +19,12 @@ fn failure() -> Failure {
 
 pub(crate) fn ended(ending: WorkEnding, faults: u64) -> WorkResult {
     let figures = PassFigures { faults, ..PassFigures::default() };
-    WorkResult { ending, figures, manifest_root: None }
+    WorkResult {
+        ending,
+        figures,
+        manifest_root: None,
+        first_fault: (faults > 0).then(|| "cannot write `a`: no space".into()),
+    }
 }
 
 pub(crate) fn job(kind: Kind) -> Job {
@@ -248,7 +253,7 @@ fn only_accepted_faults_let_a_job_complete() {
         spec.options.on_loss = job::spec::OnLoss::Fail;
         job.spec = spec.into();
         let figures = PassFigures { faults, losses, differences, ..PassFigures::default() };
-        let result = WorkResult { ending, figures, manifest_root: None };
+        let result = WorkResult { ending, figures, manifest_root: None, first_fault: None };
         let job = after(job, &[Event::PassEnded { pass: PassKind::Single, result }]);
         let code = match &job.state {
             State::Releasing { next: Next::End(Outcome::Failed { failure }) } => Some(failure.code),

@@ -25,7 +25,7 @@ const BEGIN: [&str; 5] = [
     "mount",
     "task_state data_copying_in_progress",
 ];
-const LET_GO: [&str; 2] = ["give back access to the destination", "give back access to the source"];
+const LET_GO: [&str; 2] = ["give back access to the source", "give back access to the destination"];
 
 fn lines(parts: &[&[&str]], more: &[String]) -> Vec<String> {
     parts.iter().flat_map(|part| part.iter().map(|line| (*line).to_owned())).chain(more.iter().cloned()).collect()

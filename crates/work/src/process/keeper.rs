@@ -289,5 +289,5 @@ fn wait_for_daemons() {
 
 fn stopped() -> Told {
     let figures = PassFigures::default();
-    Told::Done { result: WorkResult { ending: WorkEnding::Stopped, figures, manifest_root: None } }
+    Told::Done { result: WorkResult { ending: WorkEnding::Stopped, figures, manifest_root: None, first_fault: None } }
 }

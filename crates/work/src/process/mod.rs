@@ -182,7 +182,12 @@ impl Executor for ProcessExecutor {
                     self.settings.grace.as_secs_f64()
                 );
                 let _ = events.try_send(WorkEvent::Warning(text));
-                Ok(WorkResult { ending: WorkEnding::Stopped, figures: PassFigures::default(), manifest_root: None })
+                Ok(WorkResult {
+                    ending: WorkEnding::Stopped,
+                    figures: PassFigures::default(),
+                    manifest_root: None,
+                    first_fault: None,
+                })
             }
             Err(error) => Err(lost(with_said(&error.to_string(), &said))),
             Ok(_) => {

@@ -79,7 +79,8 @@ pub fn run_pass(
                     CopyContext { source: &source, dest: &dest, monitor, stop: &live.stop, throttle: &live.throttle };
                 let report = copy_tree(&cx, &options).map_err(|error| failure(order, trees, &error))?;
                 let summary = Summary::Copy(Box::new(CopySummary::new(&report, options.dry_run)));
-                Ok(Done { ending: ending_of_copy(&report), figures: figures_of_copy(&report), summary })
+                let first_fault = report.faults.first().map(ToString::to_string);
+                Ok(Done { ending: ending_of_copy(&report), figures: figures_of_copy(&report), first_fault, summary })
             })
         }
         Kind::Verify => {
@@ -91,7 +92,9 @@ pub fn run_pass(
                     CopyContext { source: &source, dest: &dest, monitor, stop: &live.stop, throttle: &live.throttle };
                 let report = compare_trees(&cx, &options).map_err(|error| failure(order, trees, &error))?;
                 let summary = Summary::Verify(Box::new(Comparison::from(&report)));
-                Ok(Done { ending: ending_of_comparison(&report), figures: figures_of_comparison(&report), summary })
+                let (ending, figures) = (ending_of_comparison(&report), figures_of_comparison(&report));
+                let first_fault = report.faults.first().map(ToString::to_string);
+                Ok(Done { ending, figures, first_fault, summary })
             })
         }
     }
@@ -101,6 +104,7 @@ pub fn run_pass(
 struct Done {
     ending: WorkEnding,
     figures: PassFigures,
+    first_fault: Option<String>,
     summary: Summary,
 }
 
@@ -123,7 +127,7 @@ fn pass(
     };
     teller.finish();
     let written = report.finish(order, &done.summary);
-    let Done { ending, figures, summary } = done;
+    let Done { ending, figures, first_fault, summary } = done;
     tell(WorkEvent::Summary(Box::new(summary)));
     let manifest_root = match written {
         Ok(manifest) => manifest.map(|manifest| manifest.root),
@@ -134,7 +138,7 @@ fn pass(
         }
         Err(error) => return Err(report_failed(order, &error)),
     };
-    Ok(WorkResult { ending, figures, manifest_root })
+    Ok(WorkResult { ending, figures, manifest_root, first_fault })
 }
 
 fn report_failed(order: &WorkOrder, error: &std::io::Error) -> Failure {

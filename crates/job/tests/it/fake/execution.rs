@@ -145,7 +145,7 @@ impl Drop for Worker<'_> {
 }
 
 fn result(ending: WorkEnding, figures: PassFigures) -> WorkResult {
-    WorkResult { ending, figures, manifest_root: Some("root".into()) }
+    WorkResult { ending, figures, manifest_root: Some("root".into()), first_fault: None }
 }
 
 #[async_trait]

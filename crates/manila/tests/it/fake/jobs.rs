@@ -89,7 +89,7 @@ impl Executor for FakeExecutor {
             },
         };
         self.journal.note("unmount");
-        Ok(WorkResult { ending, figures: PassFigures::default(), manifest_root: None })
+        Ok(WorkResult { ending, figures: PassFigures::default(), manifest_root: None, first_fault: None })
     }
 
     async fn release(&self, _: &Path) -> Result<(), WorkError> {

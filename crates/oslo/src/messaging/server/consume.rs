@@ -116,8 +116,15 @@ impl Consumer {
         };
         let incoming = Incoming::new(message, redelivered);
         let unique_id = incoming.unique_id.clone();
-        let span =
-            tracing::info_span!("request", method = incoming.method_for_log(), request_id = incoming.request_id());
+        let context = incoming.context();
+        let span = tracing::info_span!(
+            "request",
+            method = incoming.method_for_log(),
+            request_id = context.request_id(),
+            global_request_id = context.global_request_id(),
+            user_id = context.user_id(),
+            project_id = context.project_id(),
+        );
         let mut held = Held { ack: Some(ack), _place: place };
         if self.options.acknowledge == Acknowledge::BeforeHandling && !acknowledge(&mut held).await {
             return;

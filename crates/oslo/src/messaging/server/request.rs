@@ -99,8 +99,8 @@ impl Incoming {
         Self { unique_id, reply_to, context, message, redelivered }
     }
 
-    pub(super) fn request_id(&self) -> Option<&str> {
-        self.context.request_id()
+    pub(super) fn context(&self) -> &Context {
+        &self.context
     }
 
     /// As much of the method's name as a log line bears.
