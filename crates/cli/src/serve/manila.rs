@@ -94,7 +94,7 @@ pub(super) struct Manila {
 }
 
 impl Manila {
-    /// Takes no more requests. Jobs may still tell what becomes of them, until [`Self::close`].
+    /// Takes no more requests. Jobs may still tell what becomes of them, until [`Closing::close`].
     pub(super) async fn stop(self) -> Closing {
         if timeout(STOP_TIME, self.service.stop()).await.is_err() {
             tracing::warn!("Manila was not told that the service stops");
