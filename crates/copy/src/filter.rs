@@ -45,16 +45,17 @@ impl Filter {
     }
 
     /// Whether paths are needed, which cost more to make than names.
-    pub(crate) fn needs_paths(&self) -> bool {
+    pub fn needs_paths(&self) -> bool {
         self.exclude.is_some() || self.include.is_some() || self.only.is_some()
     }
 
-    pub(crate) fn ignores_name(&self, name: &[u8]) -> bool {
+    /// Whether entries of this name take no part, wherever they are.
+    pub fn ignores_name(&self, name: &[u8]) -> bool {
         !self.names.is_empty() && self.names.contains(name)
     }
 
-    /// `path` is relative to the root, `is_dir` that of the source entry.
-    pub(crate) fn leaves_out(&self, path: &[u8], is_dir: bool) -> bool {
+    /// Whether this entry takes no part. `path` is relative to the root, `is_dir` that of the source entry.
+    pub fn leaves_out(&self, path: &[u8], is_dir: bool) -> bool {
         let takes_part = |only: &Arc<Only>| only.holds(path) || is_dir && only.leads_from(path);
         if self.only.as_ref().is_some_and(|only| !takes_part(only)) {
             return true;

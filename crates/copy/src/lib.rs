@@ -35,7 +35,10 @@ mod stop;
 mod throttle;
 pub mod tree;
 
-pub use engine::{CopyContext, compare_trees, copy_tree};
+pub use engine::{
+    Choice, ClearContext, CopyContext, ScanContext, ScanOptions, Scanned, clear_tree, compare_trees, copy_tree,
+    scan_tree, verify_trees,
+};
 pub use error::{CopyError, ErrorClass, Fault, FsError, FsOp, FsResult};
 pub use filter::Filter;
 pub use hash::{BLOCK, BlockSum, Checksum, HashKind};

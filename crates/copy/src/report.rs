@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::error::{ErrorClass, Fault, FsError};
 use crate::hash::Checksum;
-use crate::meta::EntryKind;
+use crate::meta::{EntryKind, Timestamp};
 use crate::path::RelPath;
 use crate::stop::StopReason;
 
@@ -269,6 +269,8 @@ pub struct EntryRecord {
     pub mover: Option<Mover>,
     /// The file's size.
     pub size_bytes: u64,
+    /// Of a file whose content was read: its modification time in the source, at that moment.
+    pub mtime: Option<Timestamp>,
     /// Bytes that were moved for it.
     pub copied_bytes: u64,
     pub checksum: Option<Checksum>,
@@ -385,6 +387,23 @@ pub struct CopyReport {
 }
 
 impl CopyReport {
+    /// Of a run that found nothing to do.
+    pub fn unchanged() -> Self {
+        Self {
+            ending: Ending::Complete,
+            counters: Counters::default(),
+            faults: Vec::new(),
+            fault_classes: Vec::new(),
+            losses: Vec::new(),
+            warnings: Vec::new(),
+            verification: None,
+            elapsed: Duration::ZERO,
+            sync_elapsed: Duration::ZERO,
+            workers_max: 0,
+            durable: true,
+        }
+    }
+
     /// What the verification found and no named loss explains.
     pub fn unexplained_differences(&self) -> u64 {
         self.verification.as_ref().map_or(0, |verification| unexplained_differences(&self.losses, verification))
@@ -417,6 +436,44 @@ pub struct CompareReport {
 }
 
 impl CompareReport {
+    /// Of nothing: others are added to it.
+    pub fn empty() -> Self {
+        Self {
+            ending: Ending::Complete,
+            counters: Counters::default(),
+            differences: Vec::new(),
+            faults: Vec::new(),
+            fault_classes: Vec::new(),
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    /// Makes it the report of both runs, the other one after this one.
+    pub fn add(&mut self, other: Self) {
+        self.ending = match (self.ending, other.ending) {
+            (_, later @ Ending::Stopped(_)) | (Ending::Complete, later) => later,
+            (earlier, _) => earlier,
+        };
+        self.counters.add(&other.counters);
+        for difference in other.differences {
+            match self.differences.iter_mut().find(|known| known.kind == difference.kind) {
+                Some(known) => {
+                    known.count += difference.count;
+                    known.paths.extend(difference.paths);
+                }
+                None => self.differences.push(difference),
+            }
+        }
+        self.faults.extend(other.faults);
+        for (class, count) in other.fault_classes {
+            match self.fault_classes.iter_mut().find(|(known, _)| *known == class) {
+                Some((_, known)) => *known += count,
+                None => self.fault_classes.push((class, count)),
+            }
+        }
+        self.elapsed += other.elapsed;
+    }
+
     /// Both trees were read whole and do not differ.
     pub fn is_same(&self) -> bool {
         self.ending == Ending::Complete && self.counters.differences == 0

@@ -49,11 +49,12 @@ impl Throttle {
     }
 
     /// Waits until `count` bytes may be moved, or the run is stopped.
-    pub(crate) fn bytes(&self, count: u64, stop: &StopToken) {
+    pub fn bytes(&self, count: u64, stop: &StopToken) {
         self.bytes.take(count, stop);
     }
 
-    pub(crate) fn operations_done(&self, count: u64, stop: &StopToken) {
+    /// Waits until `count` operations more would be within the rate, or the run is stopped.
+    pub fn operations_done(&self, count: u64, stop: &StopToken) {
         self.operations.take(count, stop);
     }
 }

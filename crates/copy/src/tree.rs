@@ -119,6 +119,12 @@ pub struct ListCursor(pub u64);
 pub trait SourceTree: Send + Sync + Debug {
     fn root(&self) -> FsResult<Arc<dyn SourceDir>>;
     fn facts(&self) -> &TreeFacts;
+    /// More threads at once than this only cost memory: for trees of which reading is work for the processor.
+    /// `is_network`: one of the two sides is behind a network, and threads wait most of the time.
+    fn workers_max(&self, is_network: bool) -> usize {
+        let _ = is_network;
+        usize::MAX
+    }
 }
 
 /// A held directory of a tree.

@@ -162,7 +162,10 @@ impl Comparison<'_> {
             EntryKind::CharDevice | EntryKind::BlockDevice if meta.rdev != other.rdev => {
                 self.differs(worker, DifferenceKind::Device, dir, name);
             }
-            EntryKind::File => outcome.checksum = self.compare_files(worker, dir, name, &meta, &other)?,
+            EntryKind::File => {
+                outcome.checksum = self.compare_files(worker, dir, name, &meta, &other)?;
+                outcome.mtime = outcome.checksum.map(|_| meta.mtime);
+            }
             _ => {}
         }
         Ok(Some(outcome))
@@ -245,7 +248,11 @@ impl Comparison<'_> {
         other.forget_cache();
         let from_cache = other.cached().is_some_and(|part| part > 0.0);
         let same = same_bytes(self.run, worker, &*source, &*other, ours.size_bytes, &mut hashing)?;
-        if !same && before.same_content_state(&self.run.again(|| source.metadata())?) {
+        // Neither since it was looked at first, nor while it was read.
+        let is_one_state = |ours: &Metadata| -> FsResult<bool> {
+            Ok(ours.same_content_state(&before) && before.same_content_state(&self.run.again(|| source.metadata())?))
+        };
+        if !same && is_one_state(ours)? {
             self.differs(worker, DifferenceKind::Content, dir, name);
         } else if !same {
             return Err(crate::FsError::found(crate::FsOp::Read, ErrorClass::Changed));

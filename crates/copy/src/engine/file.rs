@@ -421,6 +421,7 @@ impl Copy<'_> {
             mover: moved.mover,
             size_bytes: opened.meta.size_bytes,
             allocated_bytes: opened.meta.allocated_bytes,
+            mtime: Some(opened.meta.mtime),
             copied_bytes: moved.bytes,
             checksum: moved.checksum,
             error: None,

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 mod adapt;
+mod alone;
 mod attrs;
 mod barrier;
 mod big;
+mod clear;
 mod compare;
 mod content;
 mod copy;
@@ -22,15 +24,18 @@ mod progress;
 mod queue;
 mod remove;
 mod run;
+mod scan;
 mod walk;
 
 use adapt::{Adapt, Work};
+pub use alone::{ClearContext, ScanContext, ScanOptions, clear_tree, scan_tree};
 use barrier::Barriers;
 use compare::Comparison;
 use copy::Copy;
 use dir::{Before, Dir, Opened};
 use progress::Gauge;
 use run::{Run, lock};
+pub use scan::{Choice, Scanned};
 use walk::Visitor;
 
 use crate::error::{CopyError, FsResult};
@@ -87,7 +92,8 @@ pub fn copy_tree(cx: &CopyContext<'_>, options: &CopyOptions) -> Result<CopyRepo
     };
     cx.throttle.set_defaults(options.limits.bandwidth_bytes_per_second, options.limits.operations_per_second);
     let network = source_facts.is_network || dest_facts.is_network;
-    let mut adapt = Adapt::new(options.limits.workers, workers_max(&options.limits), cores(), network);
+    let most = workers_max(&options.limits).min(cx.source.workers_max(network));
+    let mut adapt = Adapt::new(options.limits.workers, most, cores(), network);
     let mut run = Run::new(cx, &options.limits, &options.filter, options.records, adapt.target());
     run.stop_on_fault = options.on_fault == OnFault::Stop;
     run.one_file_system = options.one_file_system;
@@ -136,7 +142,8 @@ pub fn copy_tree(cx: &CopyContext<'_>, options: &CopyOptions) -> Result<CopyRepo
     }
     let verification = match options.verify {
         level if verifies && stopped.is_none() => {
-            Some(compare_from(cx, &compare_options(options, level), transfer_ends, started)?)
+            let part = Part { percent: transfer_ends, is_last: false };
+            Some(compare_from(cx, &compare_options(options, level), part, started)?)
         }
         _ => None,
     };
@@ -168,36 +175,51 @@ pub fn copy_tree(cx: &CopyContext<'_>, options: &CopyOptions) -> Result<CopyRepo
 
 /// Compares the destination with the source, and changes neither.
 pub fn compare_trees(cx: &CopyContext<'_>, options: &CompareOptions) -> Result<CompareReport, CopyError> {
-    compare_from(cx, options, 0.0, Instant::now())
+    compare_from(cx, options, Part { percent: 0.0, is_last: true }, Instant::now())
 }
 
-/// Compares as a part of something larger, of which `percent` is done.
+/// Compares as the second half of something whose first half has told of every entry: what is found goes to
+/// [`Monitor::verified`](crate::Monitor::verified), and the percentage begins at 50.
+pub fn verify_trees(cx: &CopyContext<'_>, options: &CompareOptions) -> Result<CompareReport, CopyError> {
+    compare_from(cx, options, Part { percent: 50.0, is_last: true }, Instant::now())
+}
+
+/// Where a comparison stands in something larger.
+#[derive(Clone, Copy)]
+struct Part {
+    /// What is done before it.
+    percent: f64,
+    /// Nothing comes after it.
+    is_last: bool,
+}
+
 fn compare_from(
     cx: &CopyContext<'_>,
     options: &CompareOptions,
-    percent: f64,
+    part: Part,
     started: Instant,
 ) -> Result<CompareReport, CopyError> {
     let began = Instant::now();
     let (source_facts, dest_facts) = (cx.source.facts(), cx.dest.facts());
     cx.throttle.set_defaults(options.limits.bandwidth_bytes_per_second, options.limits.operations_per_second);
     let network = source_facts.is_network || dest_facts.is_network;
-    let mut adapt = Adapt::new(options.limits.workers, workers_max(&options.limits), cores(), network);
+    let most = workers_max(&options.limits).min(cx.source.workers_max(network));
+    let mut adapt = Adapt::new(options.limits.workers, most, cores(), network);
     let mut run = Run::new(cx, &options.limits, &options.filter, options.records, adapt.target());
     run.one_file_system = options.one_file_system;
-    run.is_verification = percent > 0.0;
+    run.is_verification = part.percent > 0.0;
     let comparison = Comparison {
         run: &run,
         options,
         xattrs: source_facts.xattrs,
         flags: source_facts.inode_flags && dest_facts.inode_flags,
     };
-    let mut gauge = Gauge::new((percent, 100.0), started);
+    let mut gauge = Gauge::new((part.percent, 100.0), started);
     let root = open_root(&run, |source, dest, meta| comparison.opened(source, dest, meta))?;
     drive(&run, &comparison, root, &mut adapt, &mut gauge, Stage::Verify)?;
     let (counters, findings) = (run.totals(), run.findings());
     let ending = ending(run.stop_reason(), counters.faults > 0);
-    if percent == 0.0 && !matches!(ending, Ending::Stopped(_)) {
+    if part.is_last && !matches!(ending, Ending::Stopped(_)) {
         cx.monitor.progress(&gauge.look(&run, Stage::Done, adapt.target()));
     }
     Ok(CompareReport {

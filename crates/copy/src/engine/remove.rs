@@ -135,6 +135,7 @@ fn remove_entry(copy: &Copy<'_>, worker: &mut Worker, dest: &Arc<dyn DestDir>, n
     if copy.options.dry_run {
         return Ok(());
     }
+    copy.run.cx.throttle.operations_done(1, copy.run.cx.stop);
     match copy.run.retry(worker, || dest.remove_file(name)) {
         // An immutable file that an earlier copy made. Nothing but regular files may be opened.
         Err(error) if error.class == ErrorClass::Denied => {
@@ -155,7 +156,7 @@ fn remove_entry(copy: &Copy<'_>, worker: &mut Worker, dest: &Arc<dyn DestDir>, n
 fn remove_tree(copy: &Copy<'_>, worker: &mut Worker, item: &Item<'_>) -> FsResult<bool> {
     let parent = item.dest();
     let device = copy.run.again(|| parent.metadata())?.id.device;
-    let mut way = vec![Level::new(copy.run.again(|| descend(parent, item.name, device))?, item.name)];
+    let mut way = vec![Level::new(copy.run.again(|| descend(copy, parent, item.name, device))?, item.name)];
     let mut names = NameBatch::new();
     let dry_run = copy.options.dry_run;
     while let Some(level) = way.last_mut() {
@@ -163,7 +164,7 @@ fn remove_tree(copy: &Copy<'_>, worker: &mut Worker, item: &Item<'_>) -> FsResul
             return Ok(false);
         }
         if let Some(name) = level.subdirs.pop() {
-            let next = copy.run.again(|| descend(&level.dir, &name, device))?;
+            let next = copy.run.again(|| descend(copy, &level.dir, &name, device))?;
             level.dir.park();
             way.push(Level::new(next, &name));
             continue;
@@ -245,10 +246,15 @@ impl Level {
 }
 
 /// A file system that is mounted inside the destination is not ours to empty.
-fn descend(dir: &Arc<dyn DestDir>, name: &[u8], device: u64) -> FsResult<Arc<dyn DestDir>> {
+fn descend(copy: &Copy<'_>, dir: &Arc<dyn DestDir>, name: &[u8], device: u64) -> FsResult<Arc<dyn DestDir>> {
     let next = dir.descend(name)?;
-    if next.metadata()?.id.device != device && !has_weakness(Weakness::RemoveByName) {
+    let meta = next.metadata()?;
+    if meta.id.device != device && !has_weakness(Weakness::RemoveByName) {
         return Err(FsError::found(FsOp::Remove, ErrorClass::Escape));
+    }
+    // Flags that an earlier copy set forbid to take anything out of it.
+    if meta.is_immutable_or_append() && !copy.options.dry_run {
+        next.set_flags(next.node_flags()?.unwrap_or_default().without_freezing())?;
     }
     Ok(next)
 }

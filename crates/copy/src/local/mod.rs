@@ -65,6 +65,14 @@ impl LocalTree {
         Self::from_root(fd.map_err(CopyError::OpenDest)?).map_err(CopyError::OpenDest)
     }
 
+    /// A tree whose root is a directory that the caller holds already, for reading and for writing.
+    pub fn from_dir(dir: std::os::fd::BorrowedFd<'_>) -> FsResult<Self> {
+        // A root is listed from its beginning, whatever the caller did with the descriptor; one that was opened for its
+        // place alone cannot be.
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Self::from_root(rustix::fs::openat(dir, ".", flags, Mode::empty()).op(FsOp::Open)?)
+    }
+
     /// Adds a further mount of the same share, with a superblock of its own: creates in one directory, which a client
     /// sends one after another per superblock, then run side by side.
     pub fn add_lane(&mut self, path: &Path) -> Result<(), CopyError> {

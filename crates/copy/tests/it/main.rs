@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that should not be")]
 #![expect(clippy::disallowed_methods, reason = "tests own the directories that they name by path")]
 
+mod alone;
 mod compare;
 mod disks;
 mod faults;

@@ -6,10 +6,11 @@
 pub mod mariadb;
 pub mod postgres;
 pub mod rabbitmq;
+pub mod rclone;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -25,6 +26,8 @@ const WATCHDOG: &str = r#"read -r called_off && exit 0
 kill -s KILL -- "-$1" 2>/dev/null
 for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$2" 2>/dev/null && exit 0; sleep 0.5; done"#;
 
+/// How long a small server may take to start, on a machine that has much else to do.
+pub const START_LIMIT: Duration = Duration::from_mins(2);
 /// How much of a log is shown when its server fails.
 const LOG_TAIL_BYTES: u64 = 4096;
 
@@ -107,6 +110,12 @@ impl Server {
             assert!(Instant::now() < end, "{name} was not {what} within {limit:?}:\n{}", self.log_tail());
             std::thread::sleep(Duration::from_millis(50));
         }
+    }
+
+    /// Waits until somebody can connect to it at this port of the loopback device.
+    #[track_caller]
+    pub fn wait_until_it_listens(&mut self, port: u16, limit: Duration) {
+        self.wait_until("ready", limit, || TcpStream::connect(("127.0.0.1", port)).is_ok());
     }
 
     /// The last lines that it printed.
