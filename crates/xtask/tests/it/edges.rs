@@ -3,15 +3,16 @@
 use xtask::{DependencyKind, Workspace, none, normal_tree, read};
 
 /// The drawn edges: a crate, and the crates of the workspace that its normal build may use.
-const EDGES: [(&str, &[&str]); 10] = [
+const EDGES: [(&str, &[&str]); 11] = [
     ("copy", &[]),
+    ("backup", &["copy"]),
     ("job", &["copy"]),
     ("oslo", &[]),
     ("store", &["job"]),
     ("manila", &["job", "oslo"]),
-    ("work", &["copy", "job"]),
+    ("work", &["backup", "copy", "job"]),
     ("web", &["job"]),
-    ("cli", &["copy", "job", "manila", "oslo", "store", "web", "work"]),
+    ("cli", &["backup", "copy", "job", "manila", "oslo", "store", "web", "work"]),
     ("testkit", &["copy"]),
     ("xtask", &[]),
 ];
