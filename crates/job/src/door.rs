@@ -13,6 +13,7 @@ use crate::documents::{MoverCounts, Progress};
 use crate::id::{EventSeq, JobId};
 use crate::model::{Job, Origin, StateName};
 use crate::ports::{IdempotencyKey, JobFilter, Page, StoreError, StoredEvent};
+use crate::schedule::{ScheduleCounts, ScheduleView};
 use crate::spec::{JobSpec, RateLimits};
 
 /// The service as a front door sees it. Every answer of a change is durable.
@@ -63,6 +64,9 @@ pub trait DataService: Send + Sync + fmt::Debug {
 
     /// Directories of the passes whose reports are kept, by the pass's number.
     async fn reports(&self, id: JobId) -> Result<BTreeMap<u32, PathBuf>, DoorError>;
+
+    /// By their names.
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, DoorError>;
 
     async fn figures(&self) -> Result<Figures, DoorError>;
 
@@ -139,6 +143,8 @@ pub struct Figures {
     pub workers_lost: u64,
     pub movers: BTreeMap<String, MoverCounts>,
     pub notify_failures: u64,
+    /// By their names.
+    pub schedules: BTreeMap<String, ScheduleCounts>,
     /// Sums over the jobs that run.
     pub bytes_per_second: f64,
     pub entries_per_second: f64,

@@ -18,6 +18,11 @@ impl JobId {
         Self(Uuid::now_v7())
     }
 
+    /// Its bits, of which the last ones are random.
+    pub const fn as_u128(self) -> u128 {
+        self.0.as_u128()
+    }
+
     /// For tests and fixtures.
     pub const fn from_u128(value: u128) -> Self {
         Self(Uuid::from_u128(value))

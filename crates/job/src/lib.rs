@@ -15,6 +15,7 @@ mod ports;
 mod predict;
 pub mod queue;
 mod runner;
+mod schedule;
 mod sensitive;
 mod service;
 mod settings;
@@ -35,9 +36,13 @@ pub use ports::{
     SystemClock, WorkError, WorkEvent, WorkOrder,
 };
 pub use predict::predict;
+pub use schedule::{
+    Firing, MissedFirings, OnMissed, ScheduleCounts, ScheduleJob, ScheduleProblem, ScheduleSettings, ScheduleView,
+    SkippedFirings, Timetable,
+};
 pub use sensitive::{MASK, Secrets, Sensitive, is_secret_key, mask};
 pub use service::Service;
 pub use settings::{Ports, Retention, Scheduling, Settings};
-pub use spec::{Endpoint, JobSpec, Kind};
-pub use validate::validate;
+pub use spec::{BackupPlan, Endpoint, Format, JobSpec, Keep, Kind};
+pub use validate::{Known, validate};
 pub use window::{control_at, limit_problems};

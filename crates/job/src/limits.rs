@@ -56,6 +56,16 @@ pub struct Limits {
     pub tell_pause_max: Duration,
     /// Tries of an answer: with the pauses above, two days.
     pub tells_max: u32,
+    /// Between two looks of the schedules at the clock, which may be set, or may have stood still with the machine.
+    pub schedule_look: Duration,
+    /// A firing whose job is made later than this was missed: longer than a restart of the service takes.
+    pub schedule_lateness: Duration,
+    /// Firings and jobs that lie further in the future were made by a clock that went wrong, and are not believed.
+    pub clock_error: Duration,
+    /// Missed firings that are counted: more is as bad.
+    pub missed_count_max: usize,
+    /// Firings of a schedule that are shown ahead.
+    pub next_firings: usize,
 }
 
 pub const LIMITS: Limits = Limits {
@@ -84,6 +94,11 @@ pub const LIMITS: Limits = Limits {
     tell_pause: Duration::from_secs(5),
     tell_pause_max: Duration::from_hours(1),
     tells_max: 56,
+    schedule_look: Duration::from_mins(1),
+    schedule_lateness: Duration::from_mins(5),
+    clock_error: Duration::from_hours(1),
+    missed_count_max: 1000,
+    next_firings: 5,
 };
 
 /// A pause that doubles with each try (from 1), within bounds.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{Generation, JobId, NodeName, Version};
-use crate::spec::{JobSpec, RateLimits};
+use crate::spec::{JobSpec, Kind, RateLimits};
 
 /// One request, and how far it has come.
 #[derive(Clone, Debug, PartialEq)]
@@ -447,17 +447,17 @@ impl Job {
     /// The pass that runs, or would run next.
     pub fn pass_kind(&self) -> PassKind {
         match (self.spec.kind, self.cutover) {
-            (crate::spec::Kind::Copy | crate::spec::Kind::Verify, _) => PassKind::Single,
-            (crate::spec::Kind::Migrate, CutoverState::Asked) => PassKind::Final,
-            (crate::spec::Kind::Migrate, CutoverState::NotAsked) if self.passes_done == 0 => PassKind::Baseline,
-            (crate::spec::Kind::Migrate, CutoverState::NotAsked) => PassKind::Incremental,
+            (Kind::Migrate, CutoverState::Asked) => PassKind::Final,
+            (Kind::Migrate, CutoverState::NotAsked) if self.passes_done == 0 => PassKind::Baseline,
+            (Kind::Migrate, CutoverState::NotAsked) => PassKind::Incremental,
+            (_, _) => PassKind::Single,
         }
     }
 
     /// No pass begins before somebody asks for the last one.
     pub fn awaits_cutover(&self) -> bool {
         let plan = &self.spec.migrate;
-        self.spec.kind == crate::spec::Kind::Migrate
+        self.spec.kind == Kind::Migrate
             && self.cutover == CutoverState::NotAsked
             && plan.passes_max.is_some_and(|max| self.passes_done >= max)
     }

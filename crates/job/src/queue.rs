@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::door::WaitsFor;
 use crate::id::{JobId, NodeName};
 use crate::model::{Intent, Job, State, StopReason};
-use crate::place::Place;
+use crate::place::{Claim, Place};
 use crate::settings::Scheduling;
 
 /// What is to happen in the queue.
@@ -87,7 +87,7 @@ struct Taken {
     free_slots: usize,
     per_host_max: Option<usize>,
     hosts: HashMap<String, usize>,
-    dests: Vec<Place>,
+    claims: Vec<Claim>,
 }
 
 impl Taken {
@@ -98,7 +98,7 @@ impl Taken {
         for host in hosts(job) {
             *self.hosts.entry(host).or_default() += 1;
         }
-        self.dests.push(Place::of(&job.spec.dest));
+        self.claims.extend(Claim::of(&job.spec));
     }
 
     fn has_room(&self, job: &Job) -> bool {
@@ -108,8 +108,8 @@ impl Taken {
     }
 
     fn destination_is_busy(&self, job: &Job) -> bool {
-        let dest = Place::of(&job.spec.dest);
-        self.dests.iter().any(|taken| taken.overlaps(&dest))
+        let claims = Claim::of(&job.spec);
+        self.claims.iter().any(|taken| claims.iter().any(|claim| taken.excludes(claim)))
     }
 }
 

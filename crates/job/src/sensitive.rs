@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -27,7 +28,7 @@ pub struct Sensitive {
 }
 
 impl Sensitive {
-    /// A text in which the values of secret options (`password=...`) are masked.
+    /// A text in which the values of secret options (`password=...`) and passwords of URLs are masked.
     pub fn new(text: impl Into<String>) -> Self {
         let full = text.into();
         Self { shown: mask(&full), full }
@@ -91,7 +92,8 @@ impl<'de> Deserialize<'de> for Sensitive {
     }
 }
 
-/// The text with the values of secret options masked. A value ends at a comma or at white space, unless it is quoted.
+/// The text with the values of secret options and the passwords of URLs masked. A value ends at a comma or at white
+/// space, unless it is quoted.
 pub fn mask(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let rest = each_secret(text, |before, _| {
@@ -102,30 +104,58 @@ pub fn mask(text: &str) -> String {
     shown
 }
 
-/// Calls `visit` with each value of a secret option, and with what stands between it and the one before; answers what
-/// stands after the last one.
+/// Calls `visit` with each secret, and with what stands between it and the one before; answers what stands after the
+/// last one.
 fn each_secret<'a>(text: &'a str, mut visit: impl FnMut(&'a str, &'a str)) -> &'a str {
-    let (mut told, mut at) = (0, 0);
-    while let Some(equals) = text[at..].find('=').map(|found| at + found) {
-        let (before, value) = (&text[at..equals], &text[equals + 1..]);
-        let key_start = before
-            .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
-            .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
-        at = equals + 1;
-        if !is_secret_key(before[key_start..].trim_start_matches('-')) {
-            continue;
-        }
-        let end = match value.chars().next() {
-            Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |at| at + 2),
-            _ => value.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(value.len()),
-        };
-        if end > 0 {
-            visit(&text[told..at], &value[..end]);
-            at += end;
-            told = at;
+    let mut secrets: Vec<_> = values_of_options(text).chain(passwords_of_urls(text)).collect();
+    secrets.sort_unstable_by_key(|range| range.start);
+    let mut told = 0;
+    for secret in secrets {
+        // One within the other: `password=http://u:p@h`.
+        if secret.start >= told {
+            visit(&text[told..secret.start], &text[secret.clone()]);
+            told = secret.end;
         }
     }
     &text[told..]
+}
+
+/// Where the values of secret options are.
+fn values_of_options(text: &str) -> impl Iterator<Item = Range<usize>> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        loop {
+            let equals = at + text[at..].find('=')?;
+            let (before, value) = (&text[at..equals], &text[equals + 1..]);
+            let key_start = before
+                .rfind(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '-'))
+                .map_or(0, |at| at + before[at..].chars().next().map_or(1, char::len_utf8));
+            at = equals + 1;
+            if !is_secret_key(before[key_start..].trim_start_matches('-')) {
+                continue;
+            }
+            let length = match value.chars().next() {
+                Some(quote @ ('"' | '\'')) => value[1..].find(quote).map_or(value.len(), |at| at + 2),
+                _ => value.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(value.len()),
+            };
+            if length > 0 {
+                at += length;
+                return Some(at - length..at);
+            }
+        }
+    })
+}
+
+/// Where `https://user:password@host` has its password.
+fn passwords_of_urls(text: &str) -> impl Iterator<Item = Range<usize>> {
+    text.match_indices("://").filter_map(|(at, found)| {
+        let start = at + found.len();
+        let rest = &text[start..];
+        let end = rest.find(|c: char| matches!(c, '/' | '?' | '#') || c.is_whitespace()).unwrap_or(rest.len());
+        let user_end = rest[..end].rfind('@')?;
+        let colon = rest[..user_end].find(':')?;
+        (colon + 1 < user_end).then(|| start + colon + 1..start + user_end)
+    })
 }
 
 /// The secrets of a specification by the place they belong to, apart from it.
@@ -136,6 +166,13 @@ pub struct Secrets(pub(crate) BTreeMap<String, String>);
 impl Secrets {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Those alone that open repositories. Whoever only moves bytes needs no others.
+    #[must_use]
+    pub fn for_repository(mut self) -> Self {
+        self.0.retain(|place, _| ["backup.password", "source.url", "dest.url"].contains(&place.as_str()));
+        self
     }
 
     /// Those alone that are needed after the job's end: the key that its answer is signed with.
@@ -176,6 +213,10 @@ mod tests {
         check("notpass=1", "notpass=1");
         check("é=1,secret=ü,b", "é=1,secret=***,b");
         check("no option", "no option");
+        check("rest:https://u:p@h:8000/a@b:c", "rest:https://u:***@h:8000/a@b:c");
+        check("s3:https://k:a:b@h/ x://u:q@i", "s3:https://k:***@h/ x://u:***@i");
+        check("https://h:1/a https://u@h https://u:@h", "https://h:1/a https://u@h https://u:@h");
+        check("password=http://u:p@h,a", "password=***,a");
     }
 
     #[test]

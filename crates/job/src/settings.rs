@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use crate::id::{JobId, NodeName};
 use crate::ports::{Clock, Executor, Follower, JobStore, NobodyFollows, Notifier, ShareAccess, SystemClock};
+use crate::schedule::Timetable;
+use crate::validate::Known;
 
 /// The world, as the service reaches it.
 #[derive(Clone, Debug)]
@@ -37,10 +39,12 @@ pub struct Settings {
     pub state_path: PathBuf,
     /// How long a job stays this node's without a sign of life. Workers stop when two thirds of it passed without one.
     pub lease: Duration,
-    /// Hooks that jobs may name.
-    pub hooks: Vec<String>,
+    /// What jobs may name of the configuration.
+    pub known: Known,
     pub scheduling: Scheduling,
     pub retention: Retention,
+    /// Jobs that are made again and again.
+    pub schedules: Vec<Timetable>,
 }
 
 impl Settings {
@@ -49,9 +53,10 @@ impl Settings {
             node,
             state_path: state_path.into(),
             lease: Duration::from_mins(1),
-            hooks: Vec::new(),
+            known: Known::default(),
             scheduling: Scheduling::default(),
             retention: Retention::default(),
+            schedules: Vec::new(),
         }
     }
 }

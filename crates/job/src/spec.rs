@@ -7,8 +7,12 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::backup::{BackupPlan, Format, Keep};
 use crate::id::JobId;
+use crate::model::Side;
 use crate::sensitive::{Secrets, Sensitive};
+
+mod backup;
 
 pub const SPEC_VERSION: u32 = 1;
 
@@ -21,7 +25,11 @@ pub struct JobSpec {
     /// A name for people; need not be unique.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// What is read. Kinds that work on a repository alone have one side only.
+    #[serde(default, skip_serializing_if = "Endpoint::is_none")]
     pub source: Endpoint,
+    /// What is written, or compared with the source.
+    #[serde(default, skip_serializing_if = "Endpoint::is_none")]
     pub dest: Endpoint,
     #[serde(default)]
     pub options: Options,
@@ -32,6 +40,9 @@ pub struct JobSpec {
     /// Only for `migrate`.
     #[serde(default)]
     pub migrate: MigratePlan,
+    /// For kinds that work on a repository, which must have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupPlan>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub webhook: Option<Webhook>,
     /// Takes part only what failed in this ended job. Set by the service.
@@ -49,25 +60,76 @@ pub enum Kind {
     Migrate,
     /// Compares both trees and changes neither.
     Verify,
+    /// Adds a backup of a tree to a repository.
+    Backup,
+    /// Makes a tree what a backup of it says.
+    Restore,
+    /// Removes one backup from a repository.
+    Delete,
+    /// Looks for damage in a repository.
+    Check,
+    /// Removes what the retention does not keep from a repository, and what nothing needs any more.
+    Prune,
 }
 
 impl Kind {
-    pub const ALL: [Self; 3] = [Self::Copy, Self::Migrate, Self::Verify];
+    pub const ALL: [Self; 8] =
+        [Self::Copy, Self::Migrate, Self::Verify, Self::Backup, Self::Restore, Self::Delete, Self::Check, Self::Prune];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Copy => "copy",
             Self::Migrate => "migrate",
             Self::Verify => "verify",
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Delete => "delete",
+            Self::Check => "check",
+            Self::Prune => "prune",
         }
+    }
+
+    /// The side that is a repository of backups.
+    pub fn repository_side(self) -> Option<Side> {
+        match self {
+            Self::Copy | Self::Migrate | Self::Verify => None,
+            Self::Restore | Self::Check => Some(Side::Source),
+            Self::Backup | Self::Delete | Self::Prune => Some(Side::Dest),
+        }
+    }
+
+    /// Whether it works on something at this side.
+    pub fn has(self, side: Side) -> bool {
+        match self {
+            Self::Copy | Self::Migrate | Self::Verify | Self::Backup | Self::Restore => true,
+            Self::Check => side == Side::Source,
+            Self::Delete | Self::Prune => side == Side::Dest,
+        }
+    }
+
+    /// Whether it changes what is at the destination.
+    pub fn writes(self) -> bool {
+        !matches!(self, Self::Verify | Self::Check)
     }
 }
 
-/// Where a tree is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a tree or a repository is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Endpoint {
+    /// Nowhere: the kind of job has one side only.
+    #[default]
+    None,
+    /// A repository of the service's configuration, by its name there. Looked up when the job runs, so that its
+    /// password is in no job.
+    Repository { name: String },
+    /// A repository that is reached over the network, and not mounted: `rest:https://host:8000/path`,
+    /// `s3:https://host/bucket/path`.
+    Url {
+        #[cfg_attr(feature = "schema", schema(value_type = String))]
+        url: Sensitive,
+    },
     /// A directory of this machine.
     Directory {
         #[cfg_attr(feature = "schema", schema(value_type = String))]
@@ -100,6 +162,12 @@ pub enum Endpoint {
         #[cfg_attr(feature = "schema", schema(value_type = Option<String>))]
         options: Option<Sensitive>,
     },
+}
+
+impl Endpoint {
+    pub fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 /// How trees are copied or compared; the engine's options.
@@ -329,6 +397,7 @@ impl JobSpec {
             limits: RateLimits::default(),
             schedule: Schedule::default(),
             migrate: MigratePlan::default(),
+            backup: None,
             webhook: None,
             retry_of: None,
         }
@@ -337,8 +406,8 @@ impl JobSpec {
     /// What is verified at the end (of the last pass), or compared.
     pub fn verify(&self) -> Verify {
         self.options.verify.unwrap_or(match self.kind {
-            Kind::Copy => Verify::None,
             Kind::Migrate | Kind::Verify => Verify::Content,
+            Kind::Copy | Kind::Backup | Kind::Restore | Kind::Delete | Kind::Check | Kind::Prune => Verify::None,
         })
     }
 
@@ -375,7 +444,8 @@ impl JobSpec {
     fn each_sensitive(&mut self, mut visit: impl FnMut(String, &mut Sensitive)) {
         for (side, endpoint) in [("source", &mut self.source), ("dest", &mut self.dest)] {
             match endpoint {
-                Endpoint::Directory { .. } => {}
+                Endpoint::None | Endpoint::Repository { .. } | Endpoint::Directory { .. } => {}
+                Endpoint::Url { url } => visit(format!("{side}.url"), url),
                 Endpoint::Mount { options, .. } => {
                     for (index, option) in options.iter_mut().enumerate() {
                         visit(format!("{side}.options.{index}"), option);
@@ -394,6 +464,9 @@ impl JobSpec {
         }
         if let Some(secret) = self.webhook.as_mut().and_then(|webhook| webhook.secret.as_mut()) {
             visit("webhook.secret".into(), secret);
+        }
+        if let Some(password) = self.backup.as_mut().and_then(|plan| plan.password.as_mut()) {
+            visit("backup.password".into(), password);
         }
     }
 }

@@ -1,9 +1,12 @@
 //! Whether a specification can be carried out at all, as far as that can be said without looking at the world.
 
+mod backup;
+
 use std::path::{Component, Path};
 
 use copy::Filter;
 
+use crate::model::Side;
 use crate::place::Place;
 use crate::spec::{Cutover, Endpoint, JobSpec, Kind, MigratePlan, Options};
 use crate::window::limit_problems;
@@ -18,14 +21,21 @@ const WORKERS_MAX: u32 = 1024;
 /// A year.
 const INTERVAL_MAX: u32 = 366 * 24 * 3600;
 
-/// Everything that is wrong, one message each; nothing: the job can be taken. `hooks` are the ones that may be named.
-pub fn validate(spec: &JobSpec, hooks: &[String]) -> Vec<String> {
+/// What specifications may name of the service's configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    pub hooks: Vec<String>,
+    pub repositories: Vec<String>,
+}
+
+/// Everything that is wrong, one message each; nothing: the job can be taken.
+pub fn validate(spec: &JobSpec, known: &Known) -> Vec<String> {
     let mut found = Problems::default();
     if let Some(name) = &spec.name {
         found.text("name", name, NAME_MAX);
     }
-    found.endpoint("source", &spec.source);
-    found.endpoint("dest", &spec.dest);
+    found.side(spec, Side::Source, known);
+    found.side(spec, Side::Dest, known);
     if Place::of(&spec.source).overlaps(&Place::of(&spec.dest)) && are_comparable(&spec.source, &spec.dest) {
         found.say("source and dest are the same tree, or one lies within the other");
     }
@@ -39,7 +49,8 @@ pub fn validate(spec: &JobSpec, hooks: &[String]) -> Vec<String> {
     {
         found.say("schedule.deadline is not after schedule.start_after");
     }
-    found.plan(spec.kind, &spec.migrate, hooks);
+    found.plan(spec.kind, &spec.migrate, &known.hooks);
+    found.backup(spec);
     if let Some(webhook) = &spec.webhook {
         found.webhook(&webhook.url);
     }
@@ -50,7 +61,8 @@ pub fn validate(spec: &JobSpec, hooks: &[String]) -> Vec<String> {
 fn are_comparable(source: &Endpoint, dest: &Endpoint) -> bool {
     let is_known = |endpoint: &Endpoint| match endpoint {
         Endpoint::Directory { path } => path.is_absolute(),
-        Endpoint::Mount { .. } => true,
+        Endpoint::None | Endpoint::Repository { .. } => false,
+        Endpoint::Mount { .. } | Endpoint::Url { .. } => true,
         Endpoint::Command { .. } => Place::of(endpoint).host().is_some(),
     };
     is_known(source) && is_known(dest)
@@ -84,8 +96,47 @@ impl Problems {
         }
     }
 
+    fn side(&mut self, spec: &JobSpec, side: Side, known: &Known) {
+        let (name, endpoint) = match side {
+            Side::Source => ("source", &spec.source),
+            Side::Dest => ("dest", &spec.dest),
+        };
+        let kind = spec.kind.as_str();
+        match (spec.kind.has(side), endpoint.is_none()) {
+            (true, true) => self.say(format!("{name} is not given")),
+            (false, false) => self.say(format!("{name} is not for a job of kind {kind}")),
+            (true, false) | (false, true) => {}
+        }
+        if spec.kind.repository_side() != Some(side)
+            && matches!(endpoint, Endpoint::Repository { .. } | Endpoint::Url { .. })
+        {
+            self.say(format!("{name} of a job of kind {kind} is a tree, not a repository"));
+        }
+        if let Endpoint::Repository { name: repository } = endpoint
+            && !known.repositories.contains(repository)
+        {
+            let there = if known.repositories.is_empty() { "none".into() } else { known.repositories.join(", ") };
+            self.say(format!(
+                "{name} is the repository `{}`, which is not configured here; there are: {there}",
+                repository.escape_debug()
+            ));
+        }
+        self.endpoint(name, endpoint);
+    }
+
     fn endpoint(&mut self, side: &str, endpoint: &Endpoint) {
         match endpoint {
+            Endpoint::None => {}
+            Endpoint::Repository { name } => self.text(&format!("{side}.name"), name, NAME_MAX),
+            Endpoint::Url { url } => {
+                self.text(&format!("{side}.url"), url.expose(), TEXT_MAX);
+                let is_known = ["rest:http://", "rest:https://", "s3:http://", "s3:https://"]
+                    .iter()
+                    .any(|scheme| url.expose().starts_with(scheme));
+                if !is_known {
+                    self.say(format!("{side}.url begins with neither rest:http(s):// nor s3:http(s)://"));
+                }
+            }
             Endpoint::Directory { path } => {
                 self.path(&format!("{side}.path"), path);
                 if !path.is_absolute() {
@@ -167,7 +218,10 @@ impl Problems {
         let misplaced = match kind {
             Kind::Verify => &of_copies[..],
             Kind::Copy => &of_comparisons[..],
-            Kind::Migrate => &[of_comparisons[0], of_comparisons[1], of_copies[1]],
+            Kind::Migrate | Kind::Backup | Kind::Restore => &[of_comparisons[0], of_comparisons[1], of_copies[1]],
+            Kind::Delete | Kind::Check | Kind::Prune => {
+                &[of_comparisons[0], of_comparisons[1], of_copies[0], of_copies[1]]
+            }
         };
         for (_, field) in misplaced.iter().filter(|(is_set, _)| *is_set) {
             self.say(format!("options.{field} is not for a job of kind {}", kind.as_str()));
@@ -218,9 +272,10 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn problems(spec: Value) -> Vec<String> {
+    pub(super) fn problems(spec: Value) -> Vec<String> {
         let spec: JobSpec = serde_json::from_value(spec).expect("a specification");
-        validate(&spec, &["freeze".into(), "thaw".into()])
+        let known = Known { hooks: vec!["freeze".into(), "thaw".into()], repositories: vec!["nightly".into()] };
+        validate(&spec, &known)
     }
 
     /// A sound job with some fields replaced, and a part of each message expected.

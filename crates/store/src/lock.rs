@@ -10,7 +10,7 @@ use std::path::Path;
 /// Held for as long as the store is open. The kernel gives it back, whatever ends the process.
 #[derive(Debug)]
 pub(crate) struct OwnerLock {
-    _file: File,
+    file: File,
 }
 
 #[derive(Debug)]
@@ -39,7 +39,15 @@ impl OwnerLock {
             Err(TryLockError::Error(error)) => return Err(LockError::Io(error)),
         }
         write_pid(&mut file).map_err(LockError::Io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for OwnerLock {
+    /// Closing alone would not give it back while a child that is just being started has a copy of the descriptor.
+    fn drop(&mut self) {
+        // It ends with the process at the latest.
+        let _ = self.file.unlock();
     }
 }
 

@@ -1,5 +1,7 @@
 //! What answers say: types of their own, so that a change of the service's inner types changes no client.
 
+mod schedules;
+
 use jiff::Timestamp;
 use job::documents::{Progress, Summary};
 use job::spec::{Endpoint, JobSpec, Kind, RateLimits};
@@ -9,6 +11,8 @@ use job::{
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+
+pub use schedules::{ScheduleBody, ScheduleListBody};
 
 /// A job.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

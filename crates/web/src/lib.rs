@@ -26,7 +26,7 @@ use std::sync::Arc;
 pub use app::{Handle, Peer};
 pub use bodies::{
     EventBody, HealthBody, JobBody, JobListBody, ManifestBody, OutcomeName, ProgressBody, ProgressEventBody,
-    ReportBody, VersionBody,
+    ReportBody, ScheduleBody, ScheduleListBody, VersionBody,
 };
 pub use error::ServeError;
 pub use problem::ProblemBody;

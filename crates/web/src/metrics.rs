@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use axum::http::{Method, StatusCode};
-use job::Figures;
+use job::{Figures, ScheduleCounts};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, text};
 use prometheus_client::metrics::counter::{ConstCounter, Counter};
@@ -150,6 +150,20 @@ impl Collector for ServiceFigures {
             &ConstCounter::new(figures.verified_bytes),
         )?;
 
+        let kinds: [(&str, &str, CountOf); 3] = [
+            ("schedule_firings", "Firings of schedules that made a job", |counts| counts.fired),
+            ("schedule_skipped", "Firings that made none because the job before had not ended", |counts| {
+                counts.skipped
+            }),
+            ("schedule_missed", "Firings whose time passed while no job could be made", |counts| counts.missed),
+        ];
+        for (name, help, count) in kinds {
+            let schedules = figures.schedules.iter();
+            let series =
+                schedules.map(|(name, counts)| ([("schedule", name.as_str())], ConstCounter::new(count(counts))));
+            out.each(name, help, None, series)?;
+        }
+
         let movers = || figures.movers.iter();
         let files = movers().map(|(mover, counts)| ([("mover", mover.as_str())], ConstCounter::new(counts.files)));
         out.each("mover_files", "Files by the way their content travelled", None, files)?;
@@ -157,6 +171,9 @@ impl Collector for ServiceFigures {
         out.each("mover", "Content by the way it travelled", bytes, moved)
     }
 }
+
+/// One of the counts of a schedule.
+type CountOf = fn(&ScheduleCounts) -> u64;
 
 #[cfg(test)]
 mod tests {
@@ -175,6 +192,7 @@ mod tests {
             copied_bytes: 1 << 40,
             movers: [("reflink".to_owned(), MoverCounts { files: 3, bytes: 4 })].into(),
             bytes_per_second: 1.5,
+            schedules: [("nightly".to_owned(), ScheduleCounts { fired: 3, skipped: 2, missed: 1 })].into(),
             ..Figures::default()
         };
         let text = metrics.encode(figures).unwrap();
@@ -185,6 +203,9 @@ mod tests {
             "manila_data_mover_files_total{mover=\"reflink\"} 3",
             "manila_data_copy_rate_bytes_per_second 1.5",
             "manila_data_worker_restarts_total 0",
+            "manila_data_schedule_firings_total{schedule=\"nightly\"} 3",
+            "manila_data_schedule_skipped_total{schedule=\"nightly\"} 2",
+            "manila_data_schedule_missed_total{schedule=\"nightly\"} 1",
             "manila_data_http_requests_total{method=\"GET\",route=\"/v1/jobs\",status=\"200\"} 1",
             "manila_data_http_requests_total{method=\"other\",route=\"other\",status=\"404\"} 1",
             "manila_data_http_request_duration_seconds_bucket{le=\"0.005\",method=\"GET\",route=\"/v1/jobs\"} 1",

@@ -33,6 +33,7 @@ pub(crate) fn frame() -> OpenApi {
     let tags = [
         ("jobs", "Make, find, look at, steer and remove jobs"),
         ("reports", "What passes left behind"),
+        ("schedules", "Jobs that are made again and again"),
         ("events", "What happens, as it happens"),
         ("service", "The service itself"),
     ];

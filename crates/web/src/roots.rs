@@ -27,6 +27,10 @@ pub(crate) fn check(spec: &JobSpec, permits: Permits<'_>) -> Result<(), Refusal>
 fn check_endpoint(side: &str, endpoint: &Endpoint, permits: Permits<'_>) -> Result<(), Refusal> {
     match endpoint {
         Endpoint::Directory { path } => check_path(side, path, permits.roots),
+        Endpoint::Url { .. } if !permits.mounts => Err(Refusal::Mount(format!(
+            "{side}: callers of this door may not have the service connect to a URL; name a repository of its \
+             configuration, or `allow_mounts` would let them"
+        ))),
         Endpoint::Mount { .. } | Endpoint::Command { .. } if !permits.mounts => Err(Refusal::Mount(format!(
             "{side}: callers of this door may not have anything mounted; `allow_mounts` would let them"
         ))),
@@ -34,7 +38,9 @@ fn check_endpoint(side: &str, endpoint: &Endpoint, permits: Permits<'_>) -> Resu
         Endpoint::Mount { source, .. } if source.starts_with('/') && !source.starts_with("//") => {
             check_path(side, Path::new(source), permits.roots)
         }
-        Endpoint::Mount { .. } | Endpoint::Command { .. } => Ok(()),
+        Endpoint::Mount { .. } | Endpoint::Command { .. } | Endpoint::Url { .. }
+        // What the operator lets jobs use.
+        | Endpoint::None | Endpoint::Repository { .. } => Ok(()),
     }
 }
 

@@ -89,6 +89,7 @@ mod tests {
             action: Some(Action::Created),
             mover: Some(Mover::Buffered),
             size_bytes: 5,
+            mtime: None,
             copied_bytes: 5,
             checksum: Some(copy::BlockSum::default().finish(5)),
             losses: vec![LossKind::Owner],

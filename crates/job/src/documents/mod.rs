@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize, Serializer};
 
 pub use entry::{Entry, ReportLine};
 pub use progress::Progress;
-pub use summary::{Comparison, CopySummary, Counts, Differing, FaultEntry, Lost, MoverCounts, Summary};
+pub use summary::{
+    BackupFacts, Comparison, CopySummary, Counts, Differing, FaultEntry, Lost, MoverCounts, RepositorySummary, Summary,
+};
 
 pub const SCHEMA_VERSION: u32 = 1;
 

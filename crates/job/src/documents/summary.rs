@@ -7,13 +7,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{PathText, rounded};
 
-/// Of a copy or of a comparison.
+/// Of a copy, of a comparison, or of work on a repository of backups. To back up and to restore are copies.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "snake_case")]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub enum Summary {
     Copy(Box<CopySummary>),
     Verify(Box<Comparison>),
+    Repository(Box<RepositorySummary>),
 }
 
 impl Summary {
@@ -21,6 +22,7 @@ impl Summary {
         match self {
             Self::Copy(summary) => &summary.counts,
             Self::Verify(comparison) => &comparison.counts,
+            Self::Repository(summary) => &summary.counts,
         }
     }
 }
@@ -49,6 +51,56 @@ pub struct CopySummary {
     pub losses: Vec<Lost>,
     pub warnings: Vec<String>,
     pub verification: Option<Comparison>,
+    /// The backup that was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<BackupFacts>,
+}
+
+/// A backup, as it is in its repository.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct BackupFacts {
+    /// The name of its directory, or the identifier of its snapshot.
+    pub id: String,
+    /// What the repository grew by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub added_bytes: Option<u64>,
+    /// `directory`: the root hash over its manifest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_root: Option<String>,
+    /// An earlier run of the same job had made it.
+    pub was_there: bool,
+}
+
+/// Of a job that works on a repository alone: delete, check, prune.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+pub struct RepositorySummary {
+    /// `complete`, `with_faults` or `stopped`.
+    pub ending: String,
+    pub stop_reason: Option<String>,
+    pub elapsed_seconds: f64,
+    pub counts: Counts,
+    /// What was found or done, one sentence each.
+    pub findings: Vec<String>,
+    pub differences: Vec<Differing>,
+    pub fault_classes: BTreeMap<String, u64>,
+    pub faults: Vec<FaultEntry>,
+    pub kept_backups: u64,
+    pub removed_backups: u64,
+    /// Of storage that nothing needs any more.
+    pub removed_bytes: u64,
+}
+
+impl RepositorySummary {
+    /// Begins with what one of the engine's passes over a backup found.
+    pub fn new(report: &copy::CompareReport) -> Self {
+        let Comparison { ending, stop_reason, elapsed_seconds, counts, differences, fault_classes, faults, .. } =
+            report.into();
+        Self { ending, stop_reason, elapsed_seconds, counts, differences, fault_classes, faults, ..Self::default() }
+    }
 }
 
 impl CopySummary {
@@ -74,6 +126,7 @@ impl CopySummary {
             losses: report.losses.iter().map(Lost::from).collect(),
             warnings: report.warnings.clone(),
             verification: report.verification.as_ref().map(Comparison::from),
+            backup: None,
         }
     }
 }

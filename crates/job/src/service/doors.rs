@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{debug, info};
 
 use super::shared::{Shared, chain};
-use super::{Service, retention};
+use super::{Service, retention, schedules};
 use crate::door::{DataService, DoorError, Figures, JobView, LiveEvent, Submitted};
 use crate::id::{EventSeq, JobId};
 use crate::limits::{LIMITS, pause};
@@ -20,6 +20,7 @@ use crate::model::{Job, Origin, StopReason};
 use crate::ports::{Created, EventKind, IdempotencyKey, JobEvent, JobFilter, Page, StoreError, StoredEvent};
 use crate::predict::predict;
 use crate::runner::latest_report;
+use crate::schedule::ScheduleView;
 use crate::spec::{JobSpec, Kind, MigratePlan, RateLimits};
 use crate::validate::validate;
 use crate::window::limit_problems;
@@ -27,7 +28,7 @@ use crate::window::limit_problems;
 #[async_trait]
 impl DataService for Service {
     async fn submit(&self, spec: JobSpec, origin: Origin, key: Option<IdempotencyKey>) -> Result<Submitted, DoorError> {
-        let mut problems = validate(&spec, &self.shared.hooks);
+        let mut problems = validate(&spec, &self.shared.known);
         if spec.retry_of.is_some() {
             problems.push("retry_of is set by the service; ask for a retry of the job".into());
         }
@@ -132,6 +133,10 @@ impl DataService for Service {
         Ok(entries.filter_map(Result::ok).filter_map(pass).collect())
     }
 
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, DoorError> {
+        Ok(schedules::views(&self.shared).await?)
+    }
+
     async fn figures(&self) -> Result<Figures, DoorError> {
         let jobs_by_state = self.shared.heard(self.shared.ports.store.count_by_state().await)?;
         let scheduling = self.shared.scheduling();
@@ -144,6 +149,7 @@ impl DataService for Service {
             queued_jobs: queued as u64,
             running_jobs: board.runs().len() as u64,
             jobs_max: scheduling.jobs_max as u64,
+            schedules: self.shared.schedules.counts(),
             bytes_per_second: progress().map(|progress| progress.bytes_per_second).sum(),
             entries_per_second: progress().map(|progress| progress.entries_per_second).sum(),
             ..totals
@@ -237,6 +243,12 @@ impl Service {
         if !job.state.is_ended() {
             return refuse("the job has not ended");
         }
+        if job.spec.kind == Kind::Backup {
+            // Half a backup would look like a whole one.
+            return refuse(
+                "a backup is made as a whole; start it anew, and what is in the repository is not read again",
+            );
+        }
         let Some(last) = job.passes.last() else {
             return refuse("no pass of the job went to its end; start it anew as a whole");
         };
@@ -261,7 +273,7 @@ impl Service {
         }
         spec.schedule.start_after = None;
         spec.schedule.deadline = None;
-        let problems = validate(&spec, &self.shared.hooks);
+        let problems = validate(&spec, &self.shared.known);
         if problems.is_empty() { Ok(spec) } else { Err(DoorError::BadSpec(problems)) }
     }
 }

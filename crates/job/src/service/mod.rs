@@ -10,6 +10,7 @@ mod events;
 mod leases;
 mod retention;
 mod scheduler;
+mod schedules;
 mod shared;
 mod tell;
 mod totals;
@@ -21,6 +22,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::ports::StoreError;
+use crate::schedule::Timetable;
 use crate::settings::{Ports, Retention, Scheduling, Settings};
 
 pub(crate) use board::RunHandle;
@@ -48,6 +50,7 @@ impl Service {
         tasks.spawn(events::follow(shared.clone(), last_event));
         tasks.spawn(tell::deliver(shared.clone()));
         tasks.spawn(retention::keep_tidy(shared.clone()));
+        tasks.spawn(schedules::fire(shared.clone()));
         // Among the runners, because it makes them.
         shared.runners.spawn(scheduler::schedule(shared.clone()));
         info!(node = shared.node.as_str(), "the service has started");
@@ -62,6 +65,11 @@ impl Service {
     /// Takes effect on the next decision; jobs that run go on.
     pub fn reload(&self, scheduling: Scheduling, retention: Retention) {
         self.shared.reload(scheduling, retention);
+    }
+
+    /// Replaces all schedules. One that fires at the same times as before goes on; any other begins now.
+    pub fn reload_schedules(&self, schedules: Vec<Timetable>) {
+        self.shared.schedules.reload(schedules, self.shared.now());
     }
 
     /// Parks all jobs: workers stop, what is held is given back, the jobs stay unfinished. Answers how many did not

@@ -10,6 +10,7 @@ use tokio::select;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+use super::schedules;
 use super::shared::{Shared, chain};
 use crate::id::JobId;
 use crate::limits::LIMITS;
@@ -35,9 +36,11 @@ async fn round(shared: &Arc<Shared>, retention: &Retention) -> Result<(), StoreE
     let now = shared.now();
     let before = |age: Option<std::time::Duration>| age.and_then(|age| now.checked_sub(age).ok());
     let needed = needed_reports(shared).await?;
+    let newest = schedules::newest_jobs(shared).await?;
     let mut ended = Vec::new();
     for (id, ended_at) in ended_jobs(shared).await? {
-        if before(retention.job_age_max).is_some_and(|limit| ended_at < limit) && !needed.contains(&id) {
+        let is_needed = needed.contains(&id) || newest.contains(&id);
+        if before(retention.job_age_max).is_some_and(|limit| ended_at < limit) && !is_needed {
             remove_job(shared, id).await?;
         } else {
             ended.push((id, ended_at));

@@ -140,7 +140,7 @@ fn spawn(shared: &Arc<Shared>, job: Job, begin: Begin, since: Instant) {
     }
 }
 
-fn duration_until(now: Timestamp, at: Timestamp) -> std::time::Duration {
+pub(super) fn duration_until(now: Timestamp, at: Timestamp) -> std::time::Duration {
     // A little later than early: a round before its time would only come again.
     let millisecond = std::time::Duration::from_millis(1);
     std::time::Duration::try_from(at.duration_since(now)).unwrap_or_default().saturating_add(millisecond)

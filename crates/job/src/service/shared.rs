@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 use tracing::{Instrument as _, Span, error, info, info_span};
 
 use super::board::Board;
+use super::schedules::Schedules;
 use super::totals::Totals;
 use crate::door::{DoorError, LiveEvent};
 use crate::id::{JobId, NodeName};
@@ -21,6 +22,7 @@ use crate::model::Job;
 use crate::ports::{Delivery, StoreError};
 use crate::settings::{Layout, Ports, Retention, Scheduling, Settings};
 use crate::spec::Kind;
+use crate::validate::Known;
 
 /// Says what is not as it should be.
 pub(crate) type Watch = Box<dyn Fn() -> Vec<String> + Send + Sync>;
@@ -40,12 +42,13 @@ pub(crate) struct Shared {
     pub(crate) ports: Ports,
     pub(crate) node: NodeName,
     pub(crate) lease: Duration,
-    pub(crate) hooks: Vec<String>,
+    pub(crate) known: Known,
     pub(crate) layout: Layout,
     scheduling: RwLock<Scheduling>,
     retention: RwLock<Retention>,
     board: Mutex<Board>,
     totals: Mutex<Totals>,
+    pub(crate) schedules: Schedules,
     /// What the store said when it was last asked, if that was a failure.
     store_trouble: Mutex<Option<String>>,
     watched: RwLock<Watched>,
@@ -64,12 +67,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(ports: Ports, settings: Settings) -> Self {
-        let Settings { node, state_path, lease, hooks, scheduling, retention } = settings;
+        let Settings { node, state_path, lease, known, scheduling, retention, schedules } = settings;
         Self {
+            schedules: Schedules::new(schedules, ports.clock.now()),
             ports,
             node,
             lease,
-            hooks,
+            known,
             layout: Layout::new(&state_path),
             scheduling: RwLock::new(scheduling),
             retention: RwLock::new(retention),

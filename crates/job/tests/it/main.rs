@@ -11,4 +11,5 @@ mod machine_table;
 mod migration;
 mod nodes;
 mod queueing;
+mod schedules;
 mod stopping;

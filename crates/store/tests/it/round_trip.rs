@@ -8,8 +8,9 @@ use jiff::Timestamp;
 use job::documents::Progress;
 use job::spec::{BandwidthWindow, Day, Kind, MigratePlan, Options, RateLimits, Schedule, Webhook};
 use job::{
-    CutoverState, Endpoint, Failure, FailureCode, Generation, Hold, Intent, Job, JobId, JobSpec, JobStore as _, Next,
-    OnBehalf, Origin, Outcome, Pass, PassFigures, PassKind, Sensitive, Side, State, Step, StopReason, Version,
+    BackupPlan, CutoverState, Endpoint, Failure, FailureCode, Generation, Hold, Intent, Job, JobId, JobSpec,
+    JobStore as _, Keep, Next, OnBehalf, Origin, Outcome, Pass, PassFigures, PassKind, Sensitive, Side, State, Step,
+    StopReason, Version,
 };
 use proptest::collection::vec;
 use proptest::option;
@@ -38,6 +39,9 @@ fn sensitive() -> impl Strategy<Value = Sensitive> {
 fn endpoint() -> impl Strategy<Value = Endpoint> {
     let path = || any::<String>().prop_map(PathBuf::from);
     prop_oneof![
+        Just(Endpoint::None),
+        any::<String>().prop_map(|name| Endpoint::Repository { name }),
+        any::<String>().prop_map(|host| Endpoint::Url { url: Sensitive::new(format!("rest:https://u:geheim@{host}")) }),
         path().prop_map(|path| Endpoint::Directory { path }),
         (any::<String>(), any::<String>(), vec(sensitive(), 0..4), option::of(path()))
             .prop_map(|(fs_type, source, options, subdir)| Endpoint::Mount { fs_type, source, options, subdir }),
@@ -60,6 +64,24 @@ fn limits() -> impl Strategy<Value = RateLimits> {
     )
 }
 
+fn plan() -> impl Strategy<Value = BackupPlan> {
+    let text = any::<Option<String>>;
+    let keep = any::<Option<u32>>().prop_map(|daily| Keep { daily, ..Keep::default() });
+    (text(), text(), text(), vec(any::<String>(), 0..3), text(), keep, any::<u8>()).prop_map(
+        |(subdir, id, share, tags, password, keep, read_data_percent)| BackupPlan {
+            subdir: subdir.map(PathBuf::from),
+            id,
+            share,
+            password: password.map(Sensitive::secret),
+            paths: tags.iter().map(PathBuf::from).collect(),
+            tags,
+            read_data_percent,
+            keep,
+            ..BackupPlan::default()
+        },
+    )
+}
+
 fn spec() -> impl Strategy<Value = JobSpec> {
     let webhook = (any::<String>(), any::<Option<String>>())
         .prop_map(|(url, secret)| Webhook { url, secret: secret.map(Sensitive::secret) });
@@ -72,9 +94,10 @@ fn spec() -> impl Strategy<Value = JobSpec> {
         hook,
         ..MigratePlan::default()
     });
+    let rest = (option::of(plan()), option::of(webhook), option::of(any::<u128>()));
     let ends = (proptest::sample::select(&Kind::ALL[..]), any::<Option<String>>(), endpoint(), endpoint());
-    (ends, options, limits(), schedule, migrate, option::of(webhook), option::of(any::<u128>())).prop_map(
-        |((kind, name, source, dest), options, limits, schedule, migrate, webhook, retry_of)| JobSpec {
+    (ends, options, limits(), schedule, migrate, rest).prop_map(
+        |((kind, name, source, dest), options, limits, schedule, migrate, (backup, webhook, retry_of))| JobSpec {
             kind,
             name,
             source,
@@ -83,6 +106,7 @@ fn spec() -> impl Strategy<Value = JobSpec> {
             limits,
             schedule,
             migrate,
+            backup,
             webhook,
             retry_of: retry_of.map(JobId::from_u128),
         },

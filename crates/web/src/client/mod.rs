@@ -14,7 +14,7 @@ use reqwest::{Certificate, Method, RequestBuilder, Response, Url, redirect};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bodies::{HealthBody, JobBody, JobListBody, ProgressBody, ReportBody, VersionBody};
+use crate::bodies::{HealthBody, JobBody, JobListBody, ProgressBody, ReportBody, ScheduleListBody, VersionBody};
 use crate::problem::ProblemBody;
 pub use error::ClientError;
 pub use events::{ClientEvent, EventStream};
@@ -236,6 +236,11 @@ impl Client {
     /// The same, up to the last event that there is.
     pub fn events_so_far(&self, job: Option<JobId>, after: Option<u64>) -> EventStream {
         EventStream::new(self.clone(), job, after, false)
+    }
+
+    /// All of them, by their names.
+    pub async fn schedules(&self) -> Result<ScheduleListBody, ClientError> {
+        self.get("v1/schedules", &()).await
     }
 
     pub async fn version(&self) -> Result<VersionBody, ClientError> {

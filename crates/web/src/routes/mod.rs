@@ -3,6 +3,7 @@
 mod events;
 mod jobs;
 mod reports;
+mod schedules;
 mod service;
 
 use axum::http::{Method, Uri};
@@ -44,6 +45,7 @@ pub(crate) fn described() -> (Router<App>, OpenApi) {
         .routes(routes!(reports::entries))
         .routes(routes!(reports::faults))
         .routes(routes!(reports::manifest))
+        .routes(routes!(schedules::list))
         .routes(routes!(events::of_job))
         .routes(routes!(events::of_all))
         .routes(routes!(service::description))

@@ -8,6 +8,7 @@ mod jobs;
 mod kit;
 mod random;
 mod reports;
+mod schedules;
 mod secrets;
 mod shutdown;
 mod sockets;

@@ -38,6 +38,7 @@ struct Inner {
     saves: u64,
     fail_call: Option<(u64, When)>,
     die_at_save: Option<(u64, When)>,
+    die_at_call: Option<(u64, When)>,
     is_away: bool,
 }
 
@@ -102,6 +103,12 @@ impl FakeStore {
         inner.die_at_save = Some((inner.saves + number, when));
     }
 
+    /// The process dies at a call, counted from now.
+    pub(crate) fn die_at_call(&self, number: u64, when: When) {
+        let mut inner = self.inner();
+        inner.die_at_call = Some((inner.calls + number, when));
+    }
+
     /// One call, counted from now, is not answered well.
     pub(crate) fn fail_call(&self, number: u64, when: When) {
         let mut inner = self.inner();
@@ -140,15 +147,34 @@ impl FakeStore {
         // Others get a turn, as with a real store.
         tokio::task::yield_now().await;
         let now = self.clock.now();
-        let mut inner = self.inner();
-        inner.calls += 1;
-        let fails = inner.fail_call.filter(|(number, _)| *number == inner.calls).map(|(_, when)| when);
-        if inner.is_away || fails == Some(When::Before) {
-            return Err(unavailable());
+        let (answer, dies) = {
+            let mut inner = self.inner();
+            inner.calls += 1;
+            let is_this = |call: Option<(u64, When)>| call.filter(|(number, _)| *number == inner.calls);
+            let fails = is_this(inner.fail_call).map(|(_, when)| when);
+            let dies = is_this(inner.die_at_call).map(|(_, when)| when);
+            if inner.is_away || fails == Some(When::Before) || dies == Some(When::Before) {
+                (Err(unavailable()), dies)
+            } else {
+                let answer = act(&mut inner, now);
+                (if fails == Some(When::After) { Err(unavailable()) } else { answer }, dies)
+            }
+        };
+        if dies.is_some() {
+            self.life.end();
+            self.life.go_on().await;
         }
-        let answer = act(&mut inner, now);
-        if fails == Some(When::After) { Err(unavailable()) } else { answer }
+        answer
     }
+}
+
+fn is_found(job: &Job, filter: &JobFilter) -> bool {
+    (filter.states.is_empty() || filter.states.contains(&job.state.name()))
+        && (filter.kinds.is_empty() || filter.kinds.contains(&job.spec.kind))
+        && (filter.name.is_none() || filter.name == job.spec.name)
+        && filter.requester.as_ref().is_none_or(|requester| *requester == job.origin.requester)
+        && filter.created_after.is_none_or(|time| job.created_at > time)
+        && filter.created_before.is_none_or(|time| job.created_at < time)
 }
 
 fn unavailable() -> StoreError {
@@ -258,9 +284,8 @@ impl JobStore for FakeStore {
     async fn list(&self, filter: &JobFilter, page: &Page) -> Result<Vec<Job>, StoreError> {
         self.call(|inner, _| {
             let rows = inner.rows.values().rev().map(|row| &row.job);
-            let wanted = rows
-                .filter(|job| page.after.is_none_or(|after| job.id < after))
-                .filter(|job| filter.states.is_empty() || filter.states.contains(&job.state.name()));
+            let wanted =
+                rows.filter(|job| page.after.is_none_or(|after| job.id < after)).filter(|job| is_found(job, filter));
             Ok(wanted.take(page.size as usize).cloned().collect())
         })
         .await
@@ -391,6 +416,7 @@ impl JobStore for FakeStore {
                 inner.broken_rules.push(format!("removed before its end: {id}"));
             }
             inner.events.retain(|stored| stored.job != id);
+            inner.keys.retain(|(_, job)| *job != id);
             Ok(())
         })
         .await

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use job::{
     Clock, DataService, Endpoint, Job, JobId, JobSpec, JobView, Kind, NodeName, Origin, PassFigures, Ports, Service,
     Settings,
@@ -23,6 +23,11 @@ pub(crate) struct FakeClock(Mutex<(Timestamp, Option<Instant>)>);
 impl FakeClock {
     fn begin_life(&self) {
         lock(&self.0).1 = Some(Instant::now());
+    }
+
+    /// Somebody sets it, or it went on while nobody was there.
+    pub(crate) fn step(&self, by: SignedDuration) {
+        lock(&self.0).0 += by;
     }
 
     fn end_life(&self) {
@@ -101,7 +106,7 @@ impl World {
 
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::new(NodeName::new("here"), self.dir.path());
-        settings.hooks = vec!["freeze".into()];
+        settings.known.hooks = vec!["freeze".into()];
         settings
     }
 

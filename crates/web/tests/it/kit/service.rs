@@ -12,8 +12,8 @@ use job::documents::Progress;
 use job::spec::RateLimits;
 use job::{
     CutoverState, DataService, DoorError, EventKind, EventSeq, Figures, IdempotencyKey, Intent, Job, JobEvent,
-    JobFilter, JobId, JobSpec, JobView, Kind, LiveEvent, NodeName, Origin, Outcome, Page, State, StopReason,
-    StoreError, StoredEvent, Submitted,
+    JobFilter, JobId, JobSpec, JobView, Kind, LiveEvent, NodeName, Origin, Outcome, Page, ScheduleView, State,
+    StopReason, StoreError, StoredEvent, Submitted,
 };
 use tokio::sync::{broadcast, watch};
 
@@ -42,6 +42,7 @@ struct Data {
     reports: BTreeMap<JobId, BTreeMap<u32, PathBuf>>,
     progress: BTreeMap<JobId, Progress>,
     troubles: Vec<String>,
+    schedules: Vec<ScheduleView>,
     mood: Mood,
 }
 
@@ -85,6 +86,10 @@ impl MemoryService {
 
     pub(crate) fn set_reports(&self, id: JobId, reports: impl IntoIterator<Item = (u32, PathBuf)>) {
         self.data().reports.insert(id, reports.into_iter().collect());
+    }
+
+    pub(crate) fn set_schedules(&self, schedules: Vec<ScheduleView>) {
+        self.data().schedules = schedules;
     }
 
     pub(crate) fn job_count(&self) -> usize {
@@ -360,6 +365,11 @@ impl DataService for MemoryService {
         self.mood().await?;
         self.view(id)?;
         Ok(self.data().reports.get(&id).cloned().unwrap_or_default())
+    }
+
+    async fn schedules(&self) -> Result<Vec<ScheduleView>, DoorError> {
+        self.mood().await?;
+        Ok(self.data().schedules.clone())
     }
 
     async fn figures(&self) -> Result<Figures, DoorError> {
