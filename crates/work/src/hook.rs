@@ -127,6 +127,9 @@ impl HookAccess {
 )]
 fn place(endpoint: &Endpoint) -> String {
     match endpoint {
+        Endpoint::None => String::new(),
+        Endpoint::Repository { name } => name.clone(),
+        Endpoint::Url { url } => url.shown().to_owned(),
         Endpoint::Directory { path } => path.display().to_string(),
         Endpoint::Mount { source, subdir: None, .. } => source.clone(),
         Endpoint::Mount { source, subdir: Some(subdir), .. } => format!("{source} {}", subdir.display()),

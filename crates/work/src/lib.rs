@@ -6,6 +6,7 @@ mod namespace;
 pub mod process;
 mod protocol;
 pub mod report;
+mod repositories;
 pub mod run;
 pub mod sandbox;
 mod sys;
@@ -13,6 +14,7 @@ mod sys;
 pub use hook::{Hook, HookAccess};
 pub use mount::MountSettings;
 pub use process::{ProcessExecutor, ProcessSettings, worker_main};
+pub use repositories::{Repository, with_credentials};
 pub use run::{Live, Trees, run_pass};
 
 /// A path for people: exact and harmless, never lossy.

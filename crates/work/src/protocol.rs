@@ -1,6 +1,7 @@
 //! What a worker's processes say to each other: orders down, tidings up, one JSON object a line, with a version.
 //!
-//! Secrets travel in the first order to the keeper alone ([`WorkDocument`]); nothing that goes up has any.
+//! Secrets travel in the first order to the keeper alone ([`WorkDocument`]), those of repositories on to the mover;
+//! nothing that goes up has any.
 
 use std::io::{BufRead, Read as _, Write};
 use std::path::PathBuf;
@@ -41,6 +42,8 @@ pub(crate) struct WorkDocument {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct MoveDocument {
     pub(crate) pass: PassDocument,
+    /// Of repositories alone.
+    pub(crate) secrets: Secrets,
     pub(crate) source: PathBuf,
     pub(crate) dest: PathBuf,
     pub(crate) sandbox: SandboxMode,

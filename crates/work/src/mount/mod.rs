@@ -151,6 +151,9 @@ pub(crate) fn mount(
     mounted: &mut Vec<Mounted>,
 ) -> Result<(), MountError> {
     match endpoint {
+        // An empty directory of the workspace stands for what is not there, or is reached another way.
+        Endpoint::None | Endpoint::Url { .. } => return Ok(()),
+        Endpoint::Repository { name } => return Err(MountError::bad_spec(not_resolved(name))),
         Endpoint::Directory { path } => {
             let tree = directory::resolve(cx.settings, side, usage, path)?;
             bind(side, usage, &tree.fd, at, mounted)?;
@@ -175,6 +178,11 @@ pub(crate) fn mount(
     }
     protect::verify(side, usage, at)?;
     if usage == Use::Write { check_writable(side, at) } else { Ok(()) }
+}
+
+/// Repositories of the configuration are looked up before a worker is ordered.
+pub(crate) fn not_resolved(name: &str) -> String {
+    format!("the repository `{}` is not configured here", name.escape_debug())
 }
 
 /// Finds the directory of an endpoint that is used as it is, where nothing can be mounted.

@@ -27,13 +27,15 @@ impl Masker {
         let mut add = |text: &Sensitive| values.extend(text.secret_values().into_iter().map(String::from));
         for endpoint in [&spec.source, &spec.dest] {
             match endpoint {
-                Endpoint::Directory { .. } => {}
+                Endpoint::None | Endpoint::Repository { .. } | Endpoint::Directory { .. } => {}
+                Endpoint::Url { url } => add(url),
                 Endpoint::Mount { options, .. } => options.iter().for_each(&mut add),
                 Endpoint::Command { mount, unmount, options } => {
                     [Some(mount), unmount.as_ref(), options.as_ref()].into_iter().flatten().for_each(&mut add);
                 }
             }
         }
+        spec.backup.iter().filter_map(|plan| plan.password.as_ref()).for_each(&mut add);
         spec.webhook.iter().filter_map(|webhook| webhook.secret.as_ref()).for_each(&mut add);
         // A quoted value may be repeated without its quotes.
         values.extend(values.clone().iter().map(|value| value.trim_matches(['"', '\'']).to_owned()));

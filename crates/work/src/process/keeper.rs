@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use job::{Failure, FailureCode, JobSpec, Kind, PassFigures, Side, Step, WorkEnding, WorkOrder, WorkResult};
+use job::{Endpoint, Failure, FailureCode, JobSpec, PassFigures, Side, Step, WorkEnding, WorkOrder, WorkResult};
 use rustix::io::Errno;
 use rustix::process::WaitOptions;
 
@@ -162,7 +162,7 @@ impl Keeper<'_> {
 
     fn mount(&mut self) -> Result<Trees, MountError> {
         let spec: &JobSpec = &self.order.spec;
-        let dest_use = if spec.kind == Kind::Verify || spec.options.dry_run { Use::Read } else { Use::Write };
+        let dest_use = if spec.kind.writes() && !spec.options.dry_run { Use::Write } else { Use::Read };
         let uses = [(Side::Source, Use::Read, &spec.source), (Side::Dest, dest_use, &spec.dest)];
         let orders = self.orders.clone();
         let is_stopped = move || orders.is_stopped();
@@ -171,10 +171,6 @@ impl Keeper<'_> {
         if self.isolation == Isolation::Shared {
             let text = "without CAP_SYS_ADMIN workers have no mounts of their own: directories are used as they are";
             tell(&Told::Notice { text: text.into() });
-            let [source, dest] =
-                uses.map(|(side, usage, endpoint)| mount::use_directory(cx.settings, (side, usage), endpoint));
-            mount::refuse_nested(cx.settings, &spec.source, (&spec.dest, dest_use))?;
-            return Ok(Trees { source: source?.path, dest: dest?.path });
         }
         mount::refuse_nested(cx.settings, &spec.source, (&spec.dest, dest_use))?;
         workspace::make(workspace).map_err(|errno| {
@@ -182,6 +178,13 @@ impl Keeper<'_> {
             MountError::Failed(Failure::new(Step::Mount, FailureCode::Internal, message))
         })?;
         let [source, dest]: [PathBuf; 2] = [workspace::SOURCE, workspace::DEST].map(|name| workspace.join(name));
+        if self.isolation == Isolation::Shared {
+            let [source, dest] = uses.map(|(side, usage, endpoint)| match endpoint {
+                Endpoint::None | Endpoint::Url { .. } => Ok(if side == Side::Source { &source } else { &dest }.clone()),
+                endpoint => mount::use_directory(cx.settings, (side, usage), endpoint).map(|found| found.path),
+            });
+            return Ok(Trees { source: source?, dest: dest? });
+        }
         for ((side, usage, endpoint), at) in uses.into_iter().zip([&source, &dest]) {
             mount::mount(&cx, (side, usage), endpoint, at, &mut self.mounted)?;
         }
@@ -197,6 +200,7 @@ impl Keeper<'_> {
         };
         let document = Order::Move(Box::new(MoveDocument {
             pass: PassDocument::from(&self.order),
+            secrets: JobSpec::clone(&self.order.spec).secrets().for_repository(),
             source: trees.source,
             dest: trees.dest,
             sandbox: self.sandbox,
@@ -241,9 +245,6 @@ impl Keeper<'_> {
 
     /// Takes everything away, within a time: what hangs goes with this process.
     fn clean_up(&mut self) {
-        if self.isolation == Isolation::Shared {
-            return;
-        }
         let mounted = std::mem::take(&mut self.mounted);
         let (settings, masker) = (self.settings.clone(), self.masker.clone());
         let commands = u32::try_from(mounted.len()).unwrap_or(u32::MAX);

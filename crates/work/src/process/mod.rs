@@ -12,7 +12,7 @@ mod mover;
 mod worker;
 mod workspace;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -35,6 +35,7 @@ pub use worker::worker_main;
 
 use crate::mount::{Masker, MountSettings};
 use crate::protocol::{self, LINE_BYTES_MAX, Order, PassDocument, ProtocolError, Told, WorkDocument};
+use crate::repositories::{Repository, resolve};
 use crate::sandbox::SandboxMode;
 use crate::sys::{self, Preparation};
 use lock::JobLock;
@@ -49,6 +50,8 @@ pub struct ProcessSettings {
     pub grace: Duration,
     pub mount: MountSettings,
     pub sandbox: SandboxMode,
+    /// Those that jobs may name.
+    pub repositories: BTreeMap<String, Repository>,
 }
 
 impl Default for ProcessSettings {
@@ -60,6 +63,7 @@ impl Default for ProcessSettings {
             grace: Duration::from_secs(10),
             mount: MountSettings::default(),
             sandbox: SandboxMode::default(),
+            repositories: BTreeMap::new(),
         }
     }
 }
@@ -110,10 +114,11 @@ impl ProcessExecutor {
 impl Executor for ProcessExecutor {
     async fn run(
         &self,
-        order: WorkOrder,
+        mut order: WorkOrder,
         mut control: watch::Receiver<Control>,
         events: mpsc::Sender<WorkEvent>,
     ) -> Result<WorkResult, WorkError> {
+        order.spec = resolve(&self.settings.repositories, &order.spec).map_err(WorkError::Failed)?.into();
         let first = first_line(&self.settings, &order)?;
         make_parent(&order.workspace)?;
         let masker = Masker::new(&order.spec);

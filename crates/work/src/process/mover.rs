@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use copy::StopReason as EngineStop;
-use job::{Secrets, WorkEvent};
+use job::WorkEvent;
 
 use super::worker::name_process;
 use crate::protocol::{self, Order, Told};
@@ -20,7 +20,7 @@ pub(super) fn run() -> Result<ExitCode, String> {
         Ok(_) => return Err("the mover was not told what to move".into()),
         Err(error) => return Err(error.to_string()),
     };
-    let order = document.pass.into_order(&Secrets::default());
+    let order = document.pass.into_order(&document.secrets);
     let trees = Trees { source: document.source, dest: document.dest };
     let out = Mutex::new(stdout());
     let tell = |told: &Told| {

@@ -89,7 +89,11 @@ fn tell(events: &mpsc::Sender<WorkEvent>, event: WorkEvent) {
 fn directory(endpoint: &Endpoint) -> Result<PathBuf, WorkError> {
     match endpoint {
         Endpoint::Directory { path } => Ok(path.clone()),
-        Endpoint::Mount { .. } | Endpoint::Command { .. } => {
+        Endpoint::None
+        | Endpoint::Repository { .. }
+        | Endpoint::Url { .. }
+        | Endpoint::Mount { .. }
+        | Endpoint::Command { .. } => {
             Err(failed(FailureCode::BadSpec, "only directories can be worked on without a worker process".into()))
         }
     }

@@ -1,6 +1,7 @@
 //! One pass of the engine: copies or compares two trees that stand, tells how far it is, and writes the report.
 //! Knows nothing of mounts and processes.
 
+mod backup;
 mod in_process;
 mod options;
 mod teller;
@@ -8,11 +9,12 @@ mod teller;
 use std::error::Error;
 use std::path::PathBuf;
 
+use copy::tree::{DestTree, SourceTree};
 use copy::{
-    Action, CompareReport, CopyContext, CopyError, CopyReport, Counters, Ending, LocalTree, StopToken, Throttle,
-    compare_trees, copy_tree, escape,
+    Action, CompareReport, CopyContext, CopyError, CopyOptions, CopyReport, Counters, Ending, LocalTree, StopToken,
+    Throttle, compare_trees, copy_tree, escape,
 };
-use job::documents::{Comparison, CopySummary, Summary};
+use job::documents::{BackupFacts, Comparison, CopySummary, RepositorySummary, Summary};
 use job::{
     Control, Failure, FailureCode, Kind, PassFigures, Step, StopReason, WorkEnding, WorkEvent, WorkOrder, WorkResult,
 };
@@ -64,24 +66,15 @@ pub fn run_pass(
         Failure::new(Step::Report, FailureCode::ReportFailed, format!("{what}: {}", chain(&error)))
     })?;
     match order.spec.kind {
+        Kind::Backup | Kind::Restore | Kind::Delete | Kind::Check | Kind::Prune => {
+            backup::run(order, trees, live, tell, only)
+        }
         Kind::Copy | Kind::Migrate => {
             let options = options::copy_options(order, only)?;
-            let covers = if options.verify_hash.is_some() {
-                Some(Covers::Verified)
-            } else {
-                options.hash.map(|_| Covers::Copied)
-            };
             let source = LocalTree::open_source(&trees.source).map_err(|error| failure(order, trees, &error))?;
             let dest = if options.dry_run { open_copy(trees) } else { LocalTree::open_dest(&trees.dest) };
             let dest = dest.map_err(|error| failure(order, trees, &error))?;
-            pass(order, covers, tell, |monitor| {
-                let cx =
-                    CopyContext { source: &source, dest: &dest, monitor, stop: &live.stop, throttle: &live.throttle };
-                let report = copy_tree(&cx, &options).map_err(|error| failure(order, trees, &error))?;
-                let summary = Summary::Copy(Box::new(CopySummary::new(&report, options.dry_run)));
-                let first_fault = report.faults.first().map(ToString::to_string);
-                Ok(Done { ending: ending_of_copy(&report), figures: figures_of_copy(&report), first_fault, summary })
-            })
+            copy_pass(order, trees, live, tell, (&source, &dest), &options)
         }
         Kind::Verify => {
             let options = options::compare_options(order, only)?;
@@ -100,12 +93,55 @@ pub fn run_pass(
     }
 }
 
+/// Copies one tree to another, with a report.
+fn copy_pass(
+    order: &WorkOrder,
+    trees: &Trees,
+    live: &Live,
+    tell: &(dyn Fn(WorkEvent) + Sync),
+    (source, dest): (&dyn SourceTree, &dyn DestTree),
+    options: &CopyOptions,
+) -> Result<WorkResult, Failure> {
+    pass(order, covers(options), tell, |monitor| {
+        let cx = CopyContext { source, dest, monitor, stop: &live.stop, throttle: &live.throttle };
+        let report = copy_tree(&cx, options).map_err(|error| failure(order, trees, &error))?;
+        Ok(Done::copied(&report, options.dry_run, None))
+    })
+}
+
+/// What the report's manifest holds the checksums of.
+fn covers(options: &CopyOptions) -> Option<Covers> {
+    options.verify_hash.map(|_| Covers::Verified).or(options.hash.map(|_| Covers::Copied))
+}
+
 /// What the engine's part of a pass leaves.
 struct Done {
     ending: WorkEnding,
     figures: PassFigures,
     first_fault: Option<String>,
     summary: Summary,
+}
+
+impl Done {
+    fn copied(report: &CopyReport, dry_run: bool, backup: Option<BackupFacts>) -> Self {
+        let summary = CopySummary { backup, ..CopySummary::new(report, dry_run) };
+        Self {
+            ending: ending_of_copy(report),
+            figures: figures_of_copy(report),
+            first_fault: report.faults.first().map(ToString::to_string),
+            summary: Summary::Copy(Box::new(summary)),
+        }
+    }
+
+    /// Of work on a repository alone.
+    fn of_repository(report: &CompareReport, summary: RepositorySummary) -> Self {
+        Self {
+            ending: ending_of_comparison(report),
+            figures: figures_of_comparison(report),
+            first_fault: report.faults.first().map(ToString::to_string),
+            summary: Summary::Repository(Box::new(summary)),
+        }
+    }
 }
 
 /// Puts a report around the engine's part.

@@ -147,7 +147,7 @@ fn records(options: &Options) -> Records {
 }
 
 /// The speed is not among them: what is in force can change at any moment and reaches the engine by its throttle alone.
-fn limits(options: &Options) -> Limits {
+pub(super) fn limits(options: &Options) -> Limits {
     let workers = options.workers.and_then(|count| usize::try_from(count).ok()).filter(|count| *count > 0);
     Limits { workers, ..Limits::default() }
 }

@@ -103,12 +103,35 @@ const PLAIN: &[c_long] = &[
     libc::SYS_geteuid,
     libc::SYS_getgid,
     libc::SYS_getegid,
+    // The name of this machine, for snapshots.
+    libc::SYS_uname,
     // The pipes to whoever gives the orders.
     libc::SYS_ppoll,
     libc::SYS_exit,
     libc::SYS_exit_group,
     // Another filter answers it with "there is no such call", and the C library takes `clone`, whose flags can be seen.
     libc::SYS_clone3,
+];
+
+/// What requests to a server take, where a job has one.
+const REQUESTS: &[c_long] = &[
+    libc::SYS_connect,
+    libc::SYS_sendto,
+    libc::SYS_sendmsg,
+    libc::SYS_sendmmsg,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_getsockopt,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_shutdown,
+    libc::SYS_epoll_create1,
+    libc::SYS_epoll_ctl,
+    libc::SYS_epoll_pwait,
+    #[cfg(target_arch = "x86_64")]
+    libc::SYS_epoll_wait,
+    libc::SYS_eventfd2,
 ];
 
 /// What only this architecture has beside the calls above.
@@ -140,12 +163,14 @@ pub(super) fn are_filtered_here() -> bool {
 }
 
 /// Installs the filters, also for all threads that are started later.
-pub(super) fn filter() -> Result<(), Trouble> {
+pub(super) fn filter(has_server: bool) -> Result<(), Trouble> {
     if !are_filtered_here() {
         return Err(Trouble::Missing("the kernel has no seccomp: the mover may make every system call".into()));
     }
     let error = |error: &dyn std::error::Error| Trouble::Failed(format!("cannot filter system calls: {error}"));
-    for program in programs().map_err(|text| Trouble::Failed(format!("cannot filter system calls: {text}")))? {
+    for program in
+        programs(has_server).map_err(|text| Trouble::Failed(format!("cannot filter system calls: {text}")))?
+    {
         match seccompiler::apply_filter(&program) {
             Err(seccompiler::Error::Seccomp(cause))
                 if matches!(cause.raw_os_error(), Some(libc::ENOSYS | libc::EINVAL)) =>
@@ -161,11 +186,14 @@ pub(super) fn filter() -> Result<(), Trouble> {
 }
 
 /// The one for `clone3` first: of several filters the sternest answer counts, and no filter may be added after the list.
-fn programs() -> Result<[BpfProgram; 2], String> {
+fn programs(has_server: bool) -> Result<[BpfProgram; 2], String> {
     let no_such_call = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let denied = SeccompAction::Errno(libc::EPERM.cast_unsigned());
     let unknown = SeccompAction::Errno(libc::ENOSYS.cast_unsigned());
-    Ok([program(no_such_call, SeccompAction::Allow, unknown)?, program(list()?, denied, SeccompAction::Allow)?])
+    Ok([
+        program(no_such_call, SeccompAction::Allow, unknown)?,
+        program(list(has_server)?, denied, SeccompAction::Allow)?,
+    ])
 }
 
 fn program(
@@ -178,9 +206,10 @@ fn program(
     filter.try_into().map_err(|error: seccompiler::BackendError| error.to_string())
 }
 
-fn list() -> Result<BTreeMap<c_long, Vec<SeccompRule>>, String> {
-    let mut list: BTreeMap<_, _> = PLAIN.iter().chain(OLD).map(|call| (*call, Vec::new())).collect();
-    for (call, argument, answers) in checked() {
+fn list(has_server: bool) -> Result<BTreeMap<c_long, Vec<SeccompRule>>, String> {
+    let requests = if has_server { REQUESTS } else { &[] };
+    let mut list: BTreeMap<_, _> = PLAIN.iter().chain(OLD).chain(requests).map(|call| (*call, Vec::new())).collect();
+    for (call, argument, answers) in checked(has_server) {
         let rules = answers.into_iter().map(|(operator, value)| {
             let condition = SeccompCondition::new(argument, SeccompCmpArgLen::Dword, operator, value)?;
             SeccompRule::new(vec![condition])
@@ -193,17 +222,26 @@ fn list() -> Result<BTreeMap<c_long, Vec<SeccompRule>>, String> {
 /// A call, one of its arguments, and what this may be: any of the values.
 type Checked = (c_long, u8, Vec<(SeccompCmpOp, u64)>);
 
-fn checked() -> [Checked; 8] {
+fn checked(has_server: bool) -> Vec<Checked> {
     let only_in = |bits: u64, value: u64| (SeccompCmpOp::MaskedEq(bits), value);
     let equal = |value: u64| (SeccompCmpOp::Eq, value);
     let no_code = only_in(libc::PROT_EXEC as u64, 0);
-    [
+    let mut controls = vec![FICLONE, FIEMAP, GET_FLAGS, SET_FLAGS];
+    let mut checked = Vec::new();
+    if has_server {
+        controls.push(libc::FIONBIO);
+        let domain = |domain: libc::c_int| equal(domain as u64);
+        checked.push((libc::SYS_socket, 0, vec![domain(libc::AF_INET), domain(libc::AF_INET6)]));
+        // The runtime wakes itself up through one; it leads nowhere else.
+        checked.push((libc::SYS_socketpair, 0, vec![domain(libc::AF_UNIX)]));
+    }
+    checked.extend([
         // Threads of this process, in its own namespaces.
         (libc::SYS_clone, 0, vec![only_in((libc::CLONE_THREAD | NAMESPACES) as u64, libc::CLONE_THREAD as u64)]),
         // No memory that is written becomes code.
         (libc::SYS_mmap, 2, vec![no_code.clone()]),
         (libc::SYS_mprotect, 2, vec![no_code]),
-        (libc::SYS_ioctl, 1, [FICLONE, FIEMAP, GET_FLAGS, SET_FLAGS].map(equal).into()),
+        (libc::SYS_ioctl, 1, controls.into_iter().map(equal).collect()),
         (
             libc::SYS_fcntl,
             1,
@@ -217,5 +255,6 @@ fn checked() -> [Checked; 8] {
         (libc::SYS_prctl, 0, [libc::PR_SET_NAME, PR_GET_AUXV].map(|word| equal(word as u64)).into()),
         // Aborts itself.
         (libc::SYS_tgkill, 0, vec![equal(u64::from(std::process::id()))]),
-    ]
+    ]);
+    checked
 }

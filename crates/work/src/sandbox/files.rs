@@ -3,12 +3,12 @@
 use std::path::Path;
 
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, RestrictionStatus, Ruleset,
-    RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
+    ABI, Access, AccessFs, AccessNet, BitFlags, LandlockStatus, NetPort, PathBeneath, PathFd, RestrictionStatus,
+    Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetStatus, Scope, make_bitflags,
 };
 use rustix::fs::{CWD, Mode, OFlags};
 
-use super::{SandboxSpec, Trouble};
+use super::{SandboxSpec, Trouble, network};
 use crate::shown;
 
 /// The newest interface whose every part is used: files with truncation and links between directories, device ioctls,
@@ -57,6 +57,10 @@ fn restrict_to(spec: &SandboxSpec) -> Result<RestrictionStatus, String> {
         (Path::new(SELF), read),
     ];
     rules.extend(spec.retry_report_dir.as_deref().map(|dir| (dir, read)));
+    if spec.server_port.is_some() {
+        rules.extend(network::dirs().map(|dir| (dir, read)));
+        rules.extend(network::files().map(|file| (file, AccessFs::ReadFile.into())));
+    }
     let mut ruleset = Ruleset::default()
         .handle_access(AccessFs::from_all(USED))
         .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(USED)))
@@ -65,6 +69,9 @@ fn restrict_to(spec: &SandboxSpec) -> Result<RestrictionStatus, String> {
         .map_err(error)?;
     for (path, access) in rules {
         ruleset = ruleset.add_rule(beneath(path, access)?).map_err(error)?;
+    }
+    for port in spec.server_port.into_iter().flat_map(|port| [port, network::DNS_PORT]) {
+        ruleset = ruleset.add_rule(NetPort::new(port, AccessNet::ConnectTcp)).map_err(error)?;
     }
     // Containers may hide it; the engine then trusts nothing of an earlier run that was not made durable.
     if let Ok(rule) = beneath(Path::new(BOOT_ID), AccessFs::ReadFile.into()) {

@@ -5,17 +5,20 @@
 //! - `rights`: no new privileges, and of root's capabilities those that copying needs;
 //! - `calls`: a list of the system calls that the engine makes.
 //!
+//! A repository that is reached over a network opens them as far as `network` says.
+//!
 //! The first is for what Landlock does not judge: owners, modes, times and extended attributes of files that a path
 //! leads to.
 
 mod calls;
 mod files;
+mod network;
 mod rights;
 mod view;
 
 use std::path::PathBuf;
 
-use job::{Failure, FailureCode, Kind, Step, WorkOrder};
+use job::{Failure, FailureCode, Step, WorkOrder};
 use rustix::fs::{CWD, Mode, OFlags};
 use serde::{Deserialize, Serialize};
 
@@ -49,6 +52,8 @@ pub struct SandboxSpec {
     pub report_dir: PathBuf,
     /// Only read.
     pub retry_report_dir: Option<PathBuf>,
+    /// The port of the server that holds the repository, for a job that has one over a network. No other can be reached.
+    pub server_port: Option<u16>,
     /// All of them; a test takes one away to show what it is for.
     pub layers: Vec<Layer>,
 }
@@ -73,10 +78,11 @@ impl SandboxSpec {
             mode,
             source: trees.source.clone(),
             dest: trees.dest.clone(),
-            dest_is_written: order.spec.kind != Kind::Verify && !order.spec.options.dry_run,
+            dest_is_written: order.spec.kind.writes() && !order.spec.options.dry_run,
             state_dir: order.state_dir.clone(),
             report_dir: order.report_dir.clone(),
             retry_report_dir: order.retry_report_dir.clone(),
+            server_port: network::server_port(&order.spec),
             layers: Layer::ALL.to_vec(),
         }
     }
@@ -138,7 +144,7 @@ pub fn enter(spec: &SandboxSpec) -> Result<Vec<String>, Failure> {
         take(Layer::Rights, rights::cut(spec.dest_is_written, calls))?;
     }
     if spec.has(Layer::Calls) {
-        take(Layer::Calls, calls::filter())?;
+        take(Layer::Calls, calls::filter(spec.server_port.is_some()))?;
     }
     Ok(lacks)
 }

@@ -7,18 +7,18 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
 };
 
-use super::{SandboxSpec, Trouble};
+use super::{SandboxSpec, Trouble, network};
 use crate::{shown, sys};
 
 const INERT: u64 = sys::ATTR_NODEV | sys::ATTR_NOSUID | sys::ATTR_NOEXEC | sys::ATTR_NOSYMFOLLOW;
-/// Links of the kernel's own must be followed there.
-const PROC: u64 = sys::ATTR_NODEV | sys::ATTR_NOSUID | sys::ATTR_NOEXEC | sys::ATTR_RDONLY;
+/// Links must be followed there: those of the kernel's own, and those of the distribution.
+const SYSTEM: u64 = sys::ATTR_NODEV | sys::ATTR_NOSUID | sys::ATTR_NOEXEC | sys::ATTR_RDONLY;
 
 /// Something that stands in the new root.
 struct Part {
@@ -26,6 +26,7 @@ struct Part {
     path: PathBuf,
     /// Another name for it, from which a link leads there.
     alias: Option<PathBuf>,
+    is_file: bool,
     mount: OwnedFd,
 }
 
@@ -67,9 +68,13 @@ fn parts(spec: &SandboxSpec) -> Result<Vec<Part>, (PathBuf, Errno)> {
         (&spec.dest, dest, What::Tree),
         (&spec.state_dir, INERT, What::Own),
         (&spec.report_dir, INERT, What::Own),
-        (Path::new("/proc"), PROC, What::Own),
+        (Path::new("/proc"), SYSTEM, What::Own),
     ];
     wanted.extend(spec.retry_report_dir.as_deref().map(|dir| (dir, INERT | sys::ATTR_RDONLY, What::Own)));
+    if spec.server_port.is_some() {
+        wanted.extend(network::dirs().map(|dir| (dir, SYSTEM, What::Own)));
+        wanted.extend(network::files().map(|file| (file, SYSTEM, What::File)));
+    }
     let part = |(path, attributes, what)| part(path, attributes, what).map_err(|errno| (path.to_owned(), errno));
     wanted.into_iter().map(part).collect()
 }
@@ -81,22 +86,25 @@ enum What {
     Tree,
     /// Stands where it is named.
     Own,
+    /// The same, and is no directory.
+    File,
 }
 
 fn part(named: &Path, attributes: u64, what: What) -> Result<Part, Errno> {
-    let open = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = rustix::fs::openat(CWD, named, open, Mode::empty())?;
-    let path = rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", dir.as_raw_fd()), Vec::new())?;
+    let is_file = what == What::File;
+    let kind = if is_file { OFlags::empty() } else { OFlags::DIRECTORY };
+    let held = rustix::fs::openat(CWD, named, OFlags::PATH | kind | OFlags::CLOEXEC, Mode::empty())?;
+    let path = rustix::fs::readlinkat(CWD, format!("/proc/self/fd/{}", held.as_raw_fd()), Vec::new())?;
     let clone = OpenTreeFlags::OPEN_TREE_CLONE
         | OpenTreeFlags::OPEN_TREE_CLOEXEC
         | OpenTreeFlags::AT_EMPTY_PATH
         | OpenTreeFlags::AT_RECURSIVE;
-    let mount = rustix::mount::open_tree(&dir, "", clone)?;
+    let mount = rustix::mount::open_tree(&held, "", clone)?;
     sys::set_mount_attributes(mount.as_fd(), attributes)?;
     let known = PathBuf::from(OsStr::from_bytes(path.as_bytes()));
     Ok(match what {
-        What::Tree if known != named => Part { path: known, alias: Some(named.into()), mount },
-        What::Tree | What::Own => Part { path: named.into(), alias: None, mount },
+        What::Tree if known != named => Part { path: known, alias: Some(named.into()), is_file, mount },
+        What::Tree | What::Own | What::File => Part { path: named.into(), alias: None, is_file, mount },
     })
 }
 
@@ -113,7 +121,10 @@ fn empty_root(at: &Path) -> Result<OwnedFd, Errno> {
 }
 
 fn place(root: &OwnedFd, part: &Part) -> Result<(), Errno> {
-    let below = make_way(root.as_fd(), &part.path, true)?;
+    let below = make_way(root.as_fd(), &part.path, !part.is_file)?;
+    if part.is_file {
+        rustix::fs::mknodat(root, &below, FileType::RegularFile, Mode::RUSR, 0)?;
+    }
     rustix::mount::move_mount(&part.mount, "", root, &below, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     let Some(alias) = &part.alias else { return Ok(()) };
     let alias = make_way(root.as_fd(), alias, false)?;

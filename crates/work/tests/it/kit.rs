@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use job::documents::Summary;
+use job::documents::{RepositorySummary, Summary};
 use job::{Endpoint, Failure, Generation, JobId, JobSpec, Kind, PassKind, WorkEvent, WorkOrder, WorkResult};
 use serde_json::Value;
 use testkit::disk::TempDir;
@@ -78,6 +78,33 @@ impl Job {
 
 pub(crate) fn write(path: impl AsRef<Path>, content: &str) {
     std::fs::write(path, content).unwrap();
+}
+
+/// The same, and makes the directories on the way.
+pub(crate) fn write_below(path: impl AsRef<Path>, content: &str) {
+    std::fs::create_dir_all(path.as_ref().parent().unwrap()).unwrap();
+    write(path, content);
+}
+
+/// The same trees, another job: what one wrote, the next one finds.
+pub(crate) fn next(mut job: Job, kind: Kind) -> Job {
+    job.order.job = JobId::generate();
+    job.with(|spec| spec.kind = kind)
+}
+
+/// Source and destination in each other's place: the repository is what is read.
+pub(crate) fn turned(job: Job) -> Job {
+    let (source, dest) = (job.source(""), job.dest(""));
+    let swap = dest.parent().unwrap().join("swap");
+    for (from, to) in [(&source, &swap), (&dest, &source), (&swap, &dest)] {
+        std::fs::rename(from, to).unwrap();
+    }
+    job
+}
+
+pub(crate) fn repository(told: &[WorkEvent]) -> RepositorySummary {
+    let Summary::Repository(summary) = summary_of(told) else { panic!("a repository's summary") };
+    *summary
 }
 
 pub(crate) fn names(dir: &Path) -> Vec<String> {

@@ -71,6 +71,7 @@ fn expect_secret(mut file: impl io::Read) -> io::Result<()> {
 pub(crate) const TESTS: &[Test] = tests![
     what_a_mover_with_the_rights_of_root_tries_fails,
     what_a_mover_of_an_ordinary_user_tries_fails,
+    a_mover_whose_repository_is_on_a_server_reaches_that_server_alone,
     the_kernel_says_what_a_mover_gave_up,
 ];
 
@@ -338,9 +339,13 @@ impl Drop for Outside {
 }
 
 fn attempt(attack: &Attack, victim: &Victim, user: User, layers: &[Layer]) -> String {
+    attempt_with(attack, victim, user, layers, None)
+}
+
+fn attempt_with(attack: &Attack, victim: &Victim, user: User, layers: &[Layer], server_port: Option<u16>) -> String {
     let place = Place::new(user);
     let what = What::Attack { name: attack.name.into(), victim: victim.clone() };
-    run(&Task::new(place.dir.path(), layers, what, user))
+    run(&Task { server_port, ..Task::new(place.dir.path(), layers, what, user) })
 }
 
 fn check_attack(attack: &Attack, victim: &Victim, user: User, stopped_by: &[Layer]) {
@@ -374,6 +379,23 @@ fn what_a_mover_of_an_ordinary_user_tries_fails() {
             check_attack(attack, &outside.victim, User::Nobody, &stopped_by);
         }
     }
+}
+
+fn a_mover_whose_repository_is_on_a_server_reaches_that_server_alone() {
+    lend!("a_mover_whose_repository_is_on_a_server_reaches_that_server_alone", need_root());
+    let outside = Outside::new(User::Same);
+    // Nobody listens at port 1.
+    let (victim, user, another) = (&outside.victim, User::Same, Some(1));
+    for attack in ATTACKS.iter().filter(|attack| attack.name != "makes a socket") {
+        let answer = attempt_with(attack, victim, user, &Layer::ALL, another);
+        assert!(answer.starts_with("failed: "), "a mover with a server {}: {answer}", attack.name);
+    }
+    let connect = named("connects over TCP");
+    let answer = attempt_with(connect, victim, user, &Layer::ALL, Some(victim.port));
+    assert_eq!(answer, "succeeded", "it is the port of its server");
+    assert!(attempt_with(connect, victim, user, &[Files], another).starts_with("failed: "));
+    let answer = attempt_with(connect, victim, user, &[View, Rights, Calls], another);
+    assert_eq!(answer, "succeeded", "the attack proves nothing");
 }
 
 /// A line of `/proc/<pid>/status`.

@@ -22,6 +22,7 @@ pub(crate) struct Task {
     pub(crate) place: PathBuf,
     pub(crate) what: What,
     pub(crate) user: User,
+    pub(crate) server_port: Option<u16>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -47,7 +48,7 @@ pub(crate) enum What {
 impl Task {
     pub(crate) fn new(place: &Path, layers: &[Layer], what: What, user: User) -> Self {
         let layers = layers.iter().map(|layer| format!("{layer:?}")).collect();
-        Self { mode: SandboxMode::Required, layers, place: place.into(), what, user }
+        Self { mode: SandboxMode::Required, layers, place: place.into(), what, user, server_port: None }
     }
 
     pub(crate) fn sandbox(&self) -> SandboxSpec {
@@ -60,6 +61,7 @@ impl Task {
             state_dir: at("state"),
             report_dir: at("report"),
             retry_report_dir: None,
+            server_port: self.server_port,
             layers: Layer::ALL.into_iter().filter(|layer| self.layers.contains(&format!("{layer:?}"))).collect(),
         }
     }

@@ -170,9 +170,14 @@ impl Running<'_> {
     }
 
     #[track_caller]
-    pub(crate) fn end(mut self) -> Ran {
+    pub(crate) fn end(self) -> Ran {
+        self.end_within(LIMIT)
+    }
+
+    #[track_caller]
+    pub(crate) fn end_within(mut self, limit: Duration) -> Ran {
         let ended = self.bench.runtime.block_on(async {
-            let ended = tokio::time::timeout(LIMIT, &mut self.handle);
+            let ended = tokio::time::timeout(limit, &mut self.handle);
             ended.await.expect("the run ends").expect("the run does not panic")
         });
         while let Ok(event) = self.events.try_recv() {

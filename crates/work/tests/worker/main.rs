@@ -12,6 +12,7 @@ mod ends;
 mod hangs;
 mod hooks;
 mod mounts;
+mod repositories;
 mod runner;
 mod secrets;
 mod service;
@@ -24,7 +25,16 @@ fn main() -> ExitCode {
         Some("worker") => work::worker_main(&args[1..]),
         Some("service") => service::main(&args[1..]),
         _ => runner::run(
-            &[mounts::TESTS, commands::TESTS, secrets::TESTS, ends::TESTS, hooks::TESTS, hangs::TESTS].concat(),
+            &[
+                mounts::TESTS,
+                commands::TESTS,
+                secrets::TESTS,
+                ends::TESTS,
+                hooks::TESTS,
+                hangs::TESTS,
+                repositories::TESTS,
+            ]
+            .concat(),
         ),
     }
 }
