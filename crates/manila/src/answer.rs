@@ -1,5 +1,5 @@
-//! The end of a migration, as Manila is told of it: the final `task_state`, a message for the user where it failed, and
-//! then `migration_complete` for the source's share manager, which reads that state.
+//! The end of a job, as Manila is told of it. Of a migration: the final `task_state`, a message for the user where it
+//! failed, and then `migration_complete` for the source's share manager, which reads that state.
 
 use std::time::Duration;
 
@@ -8,7 +8,9 @@ use job::{Failure, FailureCode, Job, Notifier, NotifyError, Outcome, Step};
 use oslo::messaging::Context;
 use tracing::{error, info, warn};
 
+use crate::backup::BackupNotifier;
 use crate::database::{DatabaseError, Share, ShareInstance, TaskStateChange, UserMessage};
+use crate::endpoint::Task;
 use crate::migration::{MANILA, MIGRATING_TO, Migration, Peers};
 use crate::share_manager::CastError;
 use crate::task_state::{
@@ -29,15 +31,45 @@ const DETAIL_UNKNOWN_ERROR: &str = "001";
 /// The port for jobs that are Manila's. It can be called again at any point: what was done already is seen in the
 /// database, and a share that is somebody else's by now is left alone.
 #[derive(Clone, Debug)]
-pub struct MigrationNotifier {
+pub struct ManilaNotifier {
+    migrations: MigrationNotifier,
+    backups: BackupNotifier,
+}
+
+impl ManilaNotifier {
+    pub fn new(peers: Peers) -> Self {
+        Self { migrations: MigrationNotifier { peers: peers.clone() }, backups: BackupNotifier::new(peers) }
+    }
+}
+
+#[async_trait]
+impl Notifier for ManilaNotifier {
+    fn wants(&self, job: &Job) -> bool {
+        job.origin.on_behalf.as_ref().is_some_and(|behalf| behalf.of == MANILA)
+    }
+
+    async fn tell(&self, job: &Job) -> Result<(), NotifyError> {
+        let Some(outcome) = job.outcome() else { return Ok(()) };
+        match Task::of(job) {
+            Some(Task::Migration(migration)) => self.migrations.tell(job, &migration, outcome).await,
+            Some(Task::Backup(backup)) => self.backups.tell(job, &backup, outcome).await,
+            None => Err(NotifyError {
+                message: "what the job remembers of its request cannot be read; the task state of its share, and the \
+                          status of its backup, have to be reset by hand (manila reset-task-state, share backup set)"
+                    .into(),
+                is_final: true,
+                retry_after: None,
+            }),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct MigrationNotifier {
     peers: Peers,
 }
 
 impl MigrationNotifier {
-    pub fn new(peers: Peers) -> Self {
-        Self { peers }
-    }
-
     /// The states that the last one may follow. A job that was cancelled before it began has shown nothing so far.
     fn may_follow(outcome: &Outcome) -> Vec<Option<&'static str>> {
         let has_maybe_shown_nothing = match outcome {
@@ -50,23 +82,8 @@ impl MigrationNotifier {
     }
 }
 
-#[async_trait]
-impl Notifier for MigrationNotifier {
-    fn wants(&self, job: &Job) -> bool {
-        job.origin.on_behalf.as_ref().is_some_and(|behalf| behalf.of == MANILA)
-    }
-
-    async fn tell(&self, job: &Job) -> Result<(), NotifyError> {
-        let Some(outcome) = job.outcome() else { return Ok(()) };
-        let Some(migration) = Migration::of(job) else {
-            return Err(NotifyError {
-                message: "what the job remembers of its migration cannot be read; its share's task state has to be \
-                          reset by hand (manila reset-task-state)"
-                    .into(),
-                is_final: true,
-                retry_after: None,
-            });
-        };
+impl MigrationNotifier {
+    async fn tell(&self, job: &Job, migration: &Migration, outcome: &Outcome) -> Result<(), NotifyError> {
         let (peers, share_id) = (&self.peers, &migration.share_id);
         if let Outcome::Failed { failure: Failure { code: FailureCode::NotWanted, message, .. } } = outcome {
             info!(job_id = %job.id, share_id, reason = message, "the share is not ours any more and is left alone");
@@ -94,7 +111,7 @@ impl Notifier for MigrationNotifier {
             Err(error) => return Err(later(&error)),
         };
         if is_first {
-            log_end(job, &migration, outcome, to);
+            log_end(job, migration, outcome, to);
         }
         if let Outcome::Failed { .. } = outcome {
             peers.tell_user(share_id, &job.id.to_string(), &migration.context).await.map_err(|error| later(&error))?;
@@ -155,7 +172,7 @@ fn waits(dest_instance_id: &str, instances: &[ShareInstance]) -> bool {
     instances.iter().any(|dest| dest.id == dest_instance_id && dest.status.as_deref() == Some(MIGRATING_TO))
 }
 
-fn later(error: &DatabaseError) -> NotifyError {
+pub(crate) fn later(error: &DatabaseError) -> NotifyError {
     let retry_after = if matches!(error, DatabaseError::Unavailable(_)) { RETRY_SOON } else { RETRY_LATER };
     NotifyError { message: error.to_string(), is_final: false, retry_after: Some(retry_after) }
 }

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use job::{
-    DataService, DoorError, IdempotencyKey, JobFilter, JobId, JobView, Next, OnBehalf, Origin, Outcome, Page, State,
-    StateName,
+    DataService, DoorError, IdempotencyKey, Job, JobFilter, JobId, JobView, Next, OnBehalf, Origin, Outcome, Page,
+    State, StateName,
 };
 use oslo::messaging::{Arguments, Context, Failure, Handler, HandlerError, Request, RpcVersion};
 use serde_json::{Map, Value};
 use tracing::{error, info, warn};
 
 use crate::answer::host_of;
+use crate::backup::{BackupAction, BackupTask};
 use crate::database::{DatabaseError, Share, ShareInstance, TaskStateChange};
 use crate::failures;
 use crate::migration::{MANILA, MIGRATING, Migration, Peers, is_superseded};
@@ -25,18 +26,40 @@ const VERSION: RpcVersion = RpcVersion::new(1, 1);
 /// Jobs of one share that are looked through for one that is not over. There is hardly ever a second one.
 const JOBS_MAX: u32 = 16;
 
-/// Answers requests. A migration becomes a job; everything that follows from it is done by the job's ports.
+/// Answers requests. A migration or a backup becomes a job; everything that follows from it is done by the job's ports.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    peers: Peers,
-    jobs: Arc<dyn DataService>,
+    pub(crate) peers: Peers,
+    pub(crate) jobs: Arc<dyn DataService>,
 }
 
 /// A job of ours.
 #[derive(Clone, Debug)]
 pub(crate) struct OurJob {
     pub(crate) view: JobView,
-    pub(crate) migration: Migration,
+    pub(crate) task: Task,
+}
+
+/// What a job of ours is about.
+#[derive(Clone, Debug)]
+pub(crate) enum Task {
+    Migration(Migration),
+    Backup(BackupTask),
+}
+
+impl Task {
+    /// `None`: the job is not Manila's, or of another version of this program.
+    pub(crate) fn of(job: &Job) -> Option<Self> {
+        let migration = Migration::of(job).map(Self::Migration);
+        migration.or_else(|| BackupTask::of(job).map(Self::Backup))
+    }
+
+    pub(crate) fn share_id(&self) -> &str {
+        match self {
+            Self::Migration(migration) => &migration.share_id,
+            Self::Backup(backup) => &backup.share_id,
+        }
+    }
 }
 
 /// What becomes of a request that is not carried out.
@@ -64,7 +87,7 @@ impl Endpoint {
         };
         let instances = database.instances(share_id).await.map_err(|error| away(&error))?;
         if let Some(ours) = unfinished(&*self.jobs, share_id).await.map_err(|error| not_now(&error))? {
-            if start.asks_for(&ours.migration) {
+            if is_for(&start, &ours) {
                 let job_id = ours.view.job.id;
                 info!(share_id, source, dest, %job_id, "the migration was asked for again; it has its job");
                 return Ok(Value::Null);
@@ -135,7 +158,7 @@ impl Endpoint {
         }
         // A job's end is told by its own port.
         let jobs = of_share(&*self.jobs, &start.share_id, &[]).await.map_err(|error| not_now(&error))?;
-        Ok(!jobs.iter().any(|ours| start.asks_for(&ours.migration)))
+        Ok(!jobs.iter().any(|ours| is_for(start, ours)))
     }
 
     async fn refuse(&self, start: &MigrationStart, refusal: Refusal, context: &Context) -> Result<Value, HandlerError> {
@@ -197,7 +220,7 @@ impl Endpoint {
         match self.jobs.cancel(job_id).await {
             Ok(view) if is_decided(&view.job.state) => Err(refused()),
             Ok(_) => {
-                info!(share_id, %job_id, "the migration is being cancelled");
+                info!(share_id, %job_id, "the copy is being cancelled");
                 Ok(Value::Null)
             }
             Err(DoorError::NoSuchJob(_) | DoorError::NotNow(_)) => Err(refused()),
@@ -210,7 +233,7 @@ impl Endpoint {
         match unfinished(&*self.jobs, &share_id).await {
             Ok(Some(ours)) => {
                 let settings = &self.peers.settings;
-                Ok(progress::answer(&ours.view, &settings.mount_tmp_location, &ours.migration.dest_instance_id))
+                Ok(progress::answer(&ours.view, &progress::dest_of(&ours.task, settings)))
             }
             Ok(None) => {
                 warn!(share_id, "progress was asked for, and there is no copy of the share");
@@ -218,7 +241,7 @@ impl Endpoint {
             }
             // Whoever asks will ask again; an answer after minutes is none.
             Err(error) => {
-                warn!(share_id, %error, "the progress of a migration cannot be read");
+                warn!(share_id, %error, "the progress of a copy cannot be read");
                 Err(failures::no_progress(&share_id).into())
             }
         }
@@ -240,29 +263,30 @@ impl Handler for Endpoint {
                 Arguments::bind("Manager.service_version", request.args, &[], &[])?;
                 Ok(env!("CARGO_PKG_VERSION").into())
             }
-            "create_backup" | "restore_backup" | "delete_backup" => Err(refuse_backup(&request).into()),
+            "create_backup" => self.backup(BackupAction::Create, request).await,
+            "restore_backup" => self.backup(BackupAction::Restore, request).await,
+            "delete_backup" => self.backup(BackupAction::Delete, request).await,
             method => Err(Failure::no_such_method(method).into()),
         }
     }
 }
 
-/// Backups are not served: whoever asked finds the backup in the state that manila-api has put it into.
-fn refuse_backup(request: &Request) -> Failure {
-    let backup_id = request.args.get("backup").and_then(|backup| backup.get("id")).and_then(Value::as_str);
-    error!(
-        method = request.method,
-        backup_id = backup_id.unwrap_or("unknown"),
-        "this service has no backups: reset the status of the backup, and of its share, and run another manila-data \
-         for them"
-    );
-    Failure::no_such_method(&request.method)
+/// The job is that very migration's.
+fn is_for(start: &MigrationStart, ours: &OurJob) -> bool {
+    matches!(&ours.task, Task::Migration(migration) if start.asks_for(migration))
 }
+
+const UNFINISHED: [StateName; 5] =
+    [StateName::Accepted, StateName::Granting, StateName::Mounting, StateName::Working, StateName::Releasing];
 
 /// Unfinished jobs of the share, as the store knows them: also those of other nodes.
 pub(crate) async fn unfinished(jobs: &dyn DataService, share_id: &str) -> Result<Option<OurJob>, DoorError> {
-    const UNFINISHED: [StateName; 5] =
-        [StateName::Accepted, StateName::Granting, StateName::Mounting, StateName::Working, StateName::Releasing];
     Ok(of_share(jobs, share_id, &UNFINISHED).await?.into_iter().next())
+}
+
+/// A job that deletes the backup, and is not over.
+pub(crate) async fn unfinished_deletion(jobs: &dyn DataService, backup_id: &str) -> Result<Option<OurJob>, DoorError> {
+    Ok(named(jobs, &BackupTask::deletion_name(backup_id), &UNFINISHED).await?.into_iter().next())
 }
 
 /// Jobs of the share in one of these states, or in any; the newest first.
@@ -271,15 +295,21 @@ pub(crate) async fn of_share(
     share_id: &str,
     states: &[StateName],
 ) -> Result<Vec<OurJob>, DoorError> {
+    let mut found = named(jobs, &Migration::job_name(share_id), states).await?;
+    found.retain(|ours| ours.task.share_id() == share_id);
+    Ok(found)
+}
+
+/// Jobs of ours that have this name.
+pub(crate) async fn named(jobs: &dyn DataService, name: &str, states: &[StateName]) -> Result<Vec<OurJob>, DoorError> {
     let filter = JobFilter {
-        name: Some(Migration::job_name(share_id)),
+        name: Some(name.into()),
         requester: Some(MANILA.into()),
         states: states.to_vec(),
         ..JobFilter::default()
     };
     let views = jobs.list(&filter, &Page { after: None, size: JOBS_MAX }).await?;
-    let ours = views.into_iter().filter_map(|view| Some(OurJob { migration: Migration::of(&view.job)?, view }));
-    Ok(ours.filter(|ours| ours.migration.share_id == share_id).collect())
+    Ok(views.into_iter().filter_map(|view| Some(OurJob { task: Task::of(&view.job)?, view })).collect())
 }
 
 /// Whether the share waits for this very migration. A request may have waited in its queue while somebody reset the
@@ -329,10 +359,10 @@ fn share_id_of(method: &str, args: Map<String, Value>, unknown: fn(&str) -> Fail
 }
 
 /// Not acknowledged: nothing is lost while the database is away, or refuses until somebody mends that.
-fn away(error: &DatabaseError) -> HandlerError {
+pub(crate) fn away(error: &DatabaseError) -> HandlerError {
     HandlerError::Retry(error.to_string())
 }
 
-fn not_now(error: &DoorError) -> HandlerError {
+pub(crate) fn not_now(error: &DoorError) -> HandlerError {
     HandlerError::Retry(error.to_string())
 }

@@ -28,3 +28,16 @@ pub(crate) fn copy_failed(source_instance_id: &str, dest_instance_id: &str) -> F
         .kwarg("reason", reason)
         .kwarg("code", 500)
 }
+
+/// A backup that is not there.
+pub(crate) fn backup_not_found(backup_id: &str) -> Failure {
+    Failure::new(MODULE, "ShareBackupNotFound", format!("Backup {backup_id} could not be found."))
+        .kwarg("backup_id", backup_id)
+        .kwarg("code", 404)
+}
+
+pub(crate) fn backup_failed(reason: &str) -> Failure {
+    Failure::new(MODULE, "BackupException", format!("Unable to perform a backup action: {reason}."))
+        .kwarg("reason", reason)
+        .kwarg("code", 500)
+}

@@ -1,10 +1,12 @@
-//! Shows in `shares.task_state` how far a migration is, for manila-api and everybody who asks it.
+//! Shows how far a job is, for manila-api and everybody who asks it: of a migration in `shares.task_state`.
 
 use async_trait::async_trait;
 use job::{FollowError, Follower, Job, Next, Outcome, State};
 use tracing::info;
 
+use crate::backup::BackupFollower;
 use crate::database::{DatabaseError, TaskStateChange};
+use crate::endpoint::Task;
 use crate::migration::{Migration, Peers};
 use crate::task_state::{
     DATA_COPYING_COMPLETING, DATA_COPYING_IN_PROGRESS, DATA_COPYING_STARTING, MIGRATION_IN_PROGRESS,
@@ -13,9 +15,32 @@ use crate::task_state::{
 /// The port for jobs that are Manila's; nothing happens for others.
 ///
 /// Each write is a compare and set: a state that is not ours (an administrator has reset it) is left alone, and says
-/// that the migration is not wanted any more.
+/// that the job is not wanted any more.
 #[derive(Clone, Debug)]
-pub struct MigrationFollower {
+pub struct ManilaFollower {
+    migrations: MigrationFollower,
+    backups: BackupFollower,
+}
+
+impl ManilaFollower {
+    pub fn new(peers: Peers) -> Self {
+        Self { migrations: MigrationFollower { peers: peers.clone() }, backups: BackupFollower::new(peers) }
+    }
+}
+
+#[async_trait]
+impl Follower for ManilaFollower {
+    async fn follow(&self, job: &Job) -> Result<(), FollowError> {
+        match Task::of(job) {
+            Some(Task::Migration(migration)) => self.migrations.follow(job, &migration).await,
+            Some(Task::Backup(backup)) => self.backups.follow(job, &backup).await,
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct MigrationFollower {
     peers: Peers,
 }
 
@@ -50,10 +75,6 @@ fn step(state: &State) -> Option<&'static Step> {
 }
 
 impl MigrationFollower {
-    pub fn new(peers: Peers) -> Self {
-        Self { peers }
-    }
-
     /// Before anything is begun: the share may be on its way to somewhere else by now.
     async fn check_wanted(&self, migration: &Migration) -> Result<(), FollowError> {
         let instances = self.peers.database.instances(&migration.share_id).await.map_err(|error| away(&error))?;
@@ -67,13 +88,12 @@ impl MigrationFollower {
     }
 }
 
-#[async_trait]
-impl Follower for MigrationFollower {
-    async fn follow(&self, job: &Job) -> Result<(), FollowError> {
-        let (Some(migration), Some(step)) = (Migration::of(job), step(&job.state)) else { return Ok(()) };
+impl MigrationFollower {
+    async fn follow(&self, job: &Job, migration: &Migration) -> Result<(), FollowError> {
+        let Some(step) = step(&job.state) else { return Ok(()) };
         let share_id = &migration.share_id;
         if job.state == State::Granting {
-            self.check_wanted(&migration).await?;
+            self.check_wanted(migration).await?;
         }
         match self.peers.database.set_task_state(share_id, Some(step.to), step.from).await {
             Ok(TaskStateChange::Changed) => {

@@ -2,6 +2,7 @@
 
 pub mod access;
 mod answer;
+pub mod backup;
 pub mod database;
 mod endpoint;
 mod failures;
@@ -15,13 +16,16 @@ mod service;
 pub mod settings;
 pub mod share_manager;
 mod startup;
+pub mod status;
 pub mod task_state;
+mod template;
 
 pub use access::ManilaAccess;
-pub use answer::MigrationNotifier;
+pub use answer::ManilaNotifier;
+pub use backup::BackupTask;
 pub use database::Database;
 pub use endpoint::Endpoint;
-pub use follow::MigrationFollower;
+pub use follow::ManilaFollower;
 pub use heartbeat::Heartbeat;
 pub use lock::InstanceLocks;
 pub use migration::{Migration, Peers};

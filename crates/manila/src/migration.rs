@@ -57,7 +57,7 @@ pub(crate) fn is_superseded(dest_instance_id: &str, instances: &[ShareInstance])
     instances.iter().any(|other| other.status.as_deref() == Some(MIGRATING_TO) && other.id != dest_instance_id)
 }
 
-/// The other parts of Manila, as a migration reaches them, and what its configuration says.
+/// The other parts of Manila, as a job reaches them, and what its configuration says.
 #[derive(Clone, Debug)]
 pub struct Peers {
     pub database: Arc<dyn Database>,

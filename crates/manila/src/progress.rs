@@ -1,25 +1,26 @@
-//! How far a migration is, in upstream's words.
+//! How far a copy is, in upstream's words.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use job::{JobView, Next, Outcome, State};
 use serde_json::{Map, Value};
 
+use crate::backup::BackupAction;
+use crate::endpoint::Task;
+use crate::settings::Settings;
+
 /// What `data_copy_get_progress` answers of a job that has not ended. `total_progress` is always there and an integer,
-/// as manila-api demands; 100 is said only when the copying is done.
-pub(crate) fn answer(view: &JobView, mount_tmp_location: &Path, dest_instance_id: &str) -> Value {
+/// as manila-api demands; 100 is said only when the copying is done. Files are named below `dest`.
+pub(crate) fn answer(view: &JobView, dest: &Path) -> Value {
     let progress = view.progress.as_ref();
     let is_copied = matches!(view.job.state, State::Releasing { next: Next::End(Outcome::Completed) });
-    let percent = progress.map_or(0.0, |progress| progress.percent);
-    let total = if is_copied { 100 } else { whole(percent).min(99) };
+    let total = if is_copied { 100 } else { percent_of(view) };
     let mut answer = Map::from_iter([("total_progress".to_owned(), Value::from(total))]);
     let progress = progress.filter(|_| view.job.state == State::Working);
     let current = progress.and_then(|progress| Some((progress, progress.current.as_ref()?.parse()?)));
     if let Some((progress, path)) = current {
-        // As upstream would have mounted it. Where it really stands is nobody's business.
-        let mount = mount_tmp_location.join(dest_instance_id);
         let path = String::from_utf8_lossy(path.as_bytes());
-        answer.insert("current_file_path".into(), format!("{}/{path}", mount.display()).into());
+        answer.insert("current_file_path".into(), format!("{}/{path}", dest.display()).into());
         // Of a small file nothing is known but that it is not done yet.
         let percent = progress.current_percent.unwrap_or(0.0).clamp(0.0, 100.0);
         answer.insert("current_file_progress".into(), percent.into());
@@ -28,8 +29,24 @@ pub(crate) fn answer(view: &JobView, mount_tmp_location: &Path, dest_instance_id
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a percentage, cut as upstream cuts it")]
-fn whole(percent: f64) -> u64 {
-    percent.clamp(0.0, 100.0) as u64
+fn whole(percent: f64) -> u8 {
+    percent.clamp(0.0, 100.0) as u8
+}
+
+/// From 0 to 99: that it is done is said by its end.
+pub(crate) fn percent_of(view: &JobView) -> u8 {
+    whole(view.progress.as_ref().map_or(0.0, |progress| progress.percent)).min(99)
+}
+
+/// Where upstream would have the destination. Where it really stands is nobody's business.
+pub(crate) fn dest_of(task: &Task, settings: &Settings) -> PathBuf {
+    match task {
+        Task::Migration(migration) => settings.mount_tmp_location.join(&migration.dest_instance_id),
+        Task::Backup(task) if task.action == BackupAction::Create => {
+            settings.backup.mount_tmp_location.join(&task.backup_id).join(&task.backup_id)
+        }
+        Task::Backup(task) => settings.mount_tmp_location.join(task.instance_id.as_deref().unwrap_or_default()),
+    }
 }
 
 #[cfg(test)]
@@ -46,7 +63,7 @@ mod tests {
         let mut job = Job::new(JobId::from_u128(1), spec, Origin::default(), job::Clock::now(&job::SystemClock));
         job.state = state;
         let view = JobView { job, progress, queue_position: None, waits_for: None, prediction: None };
-        assert_eq!(answer(&view, Path::new("/mnt"), "d"), *expected, "{view:?}");
+        assert_eq!(answer(&view, Path::new("/mnt/d")), *expected, "{view:?}");
     }
 
     fn at(percent: f64, path_hex: Option<&str>, current_percent: Option<f64>) -> Progress {

@@ -1,7 +1,7 @@
 //! What a `migration_start` brings, checked, and the job that it becomes.
 
 use job::spec::{Hash, OnFault, OnLoss, Verify};
-use job::{Endpoint, JobSpec, Kind, Sensitive};
+use job::{Endpoint, JobSpec, Kind};
 use oslo::messaging::{Arguments, Context, Failure};
 use serde_json::{Map, Value};
 use tracing::warn;
@@ -10,6 +10,7 @@ use crate::failures;
 use crate::lock::is_plain_id;
 use crate::migration::{AccessMapping, Migration};
 use crate::settings::Settings;
+use crate::template;
 
 /// Parameters of upstream's method, in its order, which shows in the text about missing ones.
 const PARAMETERS: [&str; 6] = [
@@ -155,68 +156,12 @@ fn access_mapping(mapping: Value) -> Option<AccessMapping> {
 }
 
 fn endpoint(info: &ConnectionInfo, options: &str) -> Endpoint {
-    let options = quoted(options);
-    let has_options = !options.is_empty();
-    let mount = if has_options { info.mount.clone() } else { without_options(&info.mount) };
-    Endpoint::Command {
-        mount: Sensitive::new(quoted(&mount)),
-        unmount: Some(Sensitive::new(quoted(&without_options(&info.unmount)))),
-        options: has_options.then(|| Sensitive::new(options)),
-    }
-}
-
-const OPTIONS: &str = "%(options)s";
-
-/// The template with nothing where the options would be.
-fn without_options(template: &str) -> String {
-    let mut kept = String::new();
-    let mut rest = template;
-    while let Some(at) = rest.find('%') {
-        let (before, from) = rest.split_at(at);
-        kept.push_str(before);
-        // A doubled percent sign stands for itself, whatever follows it.
-        let taken = if from.starts_with("%%") { 2 } else { 1 };
-        let is_options = from.starts_with(OPTIONS);
-        kept.push_str(if is_options { "" } else { &from[..taken] });
-        rest = &from[if is_options { OPTIONS.len() } else { taken }..];
-    }
-    kept + rest
-}
-
-/// Upstream splits commands at white space and knows no quotes; the job's templates do. Quoted where that makes a
-/// difference, both find the same words.
-fn quoted(template: &str) -> String {
-    let words = template.split_whitespace().map(|word| {
-        let needs_quotes = word.contains(['\'', '"', '\\']) || word.starts_with('#');
-        if needs_quotes { format!("'{}'", word.replace('\'', r#"'"'"'"#)) } else { word.to_owned() }
-    });
-    words.collect::<Vec<_>>().join(" ")
+    template::endpoint(template::quoted(&info.mount), &template::quoted(&info.unmount), options)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn options_are_taken_out_of_a_template() {
-        for (template, expected) in [
-            ("mount %(options)s h:/a %(path)s", "mount  h:/a %(path)s"),
-            ("x=%(options)s,%(options)s", "x=,"),
-            ("100%% %%(options)s %(path)s %", "100%% %%(options)s %(path)s %"),
-            ("%%%(options)s", "%%"),
-            ("é%é", "é%é"),
-        ] {
-            assert_eq!(without_options(template), expected, "{template}");
-        }
-    }
-
-    #[test]
-    fn a_shell_finds_the_words_that_white_space_parts() {
-        for text in ["a b", " a\tb\n", "it's", r"b\ c", r#"'"x"'"#, "#a b#", "%(path)s $x `id`", "\u{a0}é\u{2003}b"] {
-            let expected: Vec<String> = text.split_whitespace().map(Into::into).collect();
-            assert_eq!(shlex::split(&quoted(text)), Some(expected), "{text}");
-        }
-    }
 
     #[test]
     fn only_identifiers_are_identifiers() {

@@ -16,12 +16,14 @@ use tokio::select;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{Instrument as _, error, info, warn};
+use tracing::{Instrument as _, debug, error, info, warn};
 
+use crate::backup::{self, BackupAction};
 use crate::endpoint::Endpoint;
 use crate::heartbeat::{BINARY, Heartbeat, JobStore, Pulse};
 use crate::lock::InstanceLocks;
 use crate::migration::Peers;
+use crate::settings::BackupDriver;
 use crate::startup;
 
 /// Between two tries to reach the database, or to listen at a broker that refuses.
@@ -203,8 +205,22 @@ impl Run {
             Server::start(transport, BINARY, peers.settings.host.as_str(), endpoint.clone(), options)
         };
         let server = self.until_done(LISTENING, listen).await?;
+        self.watch_backups(peers, jobs, locks);
         *lock(&self.state) = State::Serving { pulse: heartbeat.pulse() };
         Some(server)
+    }
+
+    fn watch_backups(&self, peers: &Peers, jobs: &Arc<dyn DataService>, locks: InstanceLocks) {
+        let backups = &peers.settings.backup;
+        if backups.driver == BackupDriver::Directory && backups.export.is_none() {
+            debug!("backup_mount_export is not set: requests for backups will fail, each with that reason");
+        }
+        for action in [BackupAction::Create, BackupAction::Restore] {
+            let shown = backup::show_progress(peers.clone(), jobs.clone(), action, self.stop.clone());
+            self.tasks.spawn(shown.in_current_span());
+        }
+        let ended = backup::end_lost(peers.clone(), jobs.clone(), locks, self.stop.clone());
+        self.tasks.spawn(ended.in_current_span());
     }
 
     /// Tries again and again. `None`: the service stops.

@@ -15,11 +15,12 @@ use tracing::{error, info, warn};
 
 use crate::answer::host_of;
 use crate::database::{DatabaseError, ServiceRow, Share, ShareInstance, TaskStateChange};
-use crate::endpoint::of_share;
+use crate::endpoint::{Task, of_share};
 use crate::heartbeat::BINARY;
 use crate::lock::{InstanceLocks, LockError};
 use crate::migration::{MIGRATING, MIGRATING_TO, Peers};
 use crate::share_manager::CastError;
+use crate::status::{BACKUP_CREATING, BACKUP_RESTORING};
 use crate::task_state::{COPYING, DATA_COPYING_ERROR};
 
 /// Between two tries to finish what was left behind.
@@ -67,7 +68,14 @@ pub(crate) async fn scan(peers: &Peers, jobs: &dyn DataService) -> Result<Vec<Sh
 
 /// A share that is marked as being copied, or as a copy that failed with nobody told of it, and has no job.
 async fn is_left_behind(peers: &Peers, jobs: &dyn DataService, share: &Share) -> Result<bool, StartupError> {
-    let pair = Pair::of(peers.database.instances(&share.id).await?);
+    let instances = peers.database.instances(&share.id).await?;
+    let is_of_backup =
+        |instance: &ShareInstance| matches!(instance.status.as_deref(), Some(BACKUP_CREATING | BACKUP_RESTORING));
+    if instances.iter().any(is_of_backup) {
+        // `backup::lost` sees to them, by the rows of their backups.
+        return Ok(false);
+    }
+    let pair = Pair::of(instances);
     if share.task_state.as_deref() == Some(DATA_COPYING_ERROR)
         && !matches!(pair, Pair { source: Some(_), dest: Some(_), .. })
     {
@@ -78,12 +86,13 @@ async fn is_left_behind(peers: &Peers, jobs: &dyn DataService, share: &Share) ->
     let of_share = of_share(jobs, &share.id, &[]).await?;
     Ok(!of_share.iter().any(|ours| {
         !ours.view.job.state.is_ended()
-            || pair.dest.as_ref().is_some_and(|dest| dest.id == ours.migration.dest_instance_id)
+            || matches!(&ours.task, Task::Migration(migration)
+                if pair.dest.as_ref().is_some_and(|dest| dest.id == migration.dest_instance_id))
     }))
 }
 
 /// Other hosts with a data service that may be alive.
-async fn other_hosts(peers: &Peers) -> Result<Vec<String>, StartupError> {
+pub(crate) async fn other_hosts(peers: &Peers) -> Result<Vec<String>, StartupError> {
     let may_be_alive = |row: &ServiceRow| {
         row.host != peers.settings.host && row.state.as_deref() != Some("stopped") && row.age < OTHER_HOST_AGE_MAX
     };
@@ -176,7 +185,7 @@ fn is_of_migration(instance: &ShareInstance) -> bool {
 
 /// Takes back the access that a data service of our configuration has on an instance, and waits until it is gone. A
 /// share manager that does not do it in time must not keep the share from being given up.
-async fn deny_ours(
+pub(crate) async fn deny_ours(
     peers: &Peers,
     locks: &InstanceLocks,
     instance: &ShareInstance,

@@ -2,6 +2,10 @@
 
 /// The share manager has asked for the copy.
 pub const MIGRATION_IN_PROGRESS: &str = "migration_in_progress";
+/// What the share manager leaves at the end of a migration.
+pub const MIGRATION_SUCCESS: &str = "migration_success";
+pub const MIGRATION_ERROR: &str = "migration_error";
+pub const MIGRATION_CANCELLED: &str = "migration_cancelled";
 pub const DATA_COPYING_STARTING: &str = "data_copying_starting";
 pub const DATA_COPYING_IN_PROGRESS: &str = "data_copying_in_progress";
 pub const DATA_COPYING_COMPLETING: &str = "data_copying_completing";

@@ -4,6 +4,7 @@ use job::{Hold, Side};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::backup::BackupTask;
 use crate::database::NewRule;
 use crate::migration::{AccessMapping, Migration};
 use crate::settings::Settings;
@@ -77,7 +78,7 @@ impl Identity {
         }
     }
 
-    /// Type and address of each rule that a migration needs; or why there can be none, in upstream's words.
+    /// Type and address of each rule that is needed; or why there can be none, in upstream's words.
     fn wanted(&self, mapping: &AccessMapping) -> Result<Vec<(&'static str, &str)>, String> {
         let mut wanted = Vec::new();
         for access_type in mapping.keys() {
@@ -100,10 +101,21 @@ impl Identity {
 /// mounts show whether the shares are open to this machine anyway.
 pub(super) fn holds(migration: &Migration, identity: &Identity) -> Vec<Hold> {
     let mapping = in_common(&migration.source_access, &migration.dest_access);
+    let sides = [(Side::Source, &*migration.source_instance_id), (Side::Dest, &*migration.dest_instance_id)];
+    holds_on(&migration.share_id, &sides, &mapping, identity)
+}
+
+/// One hold for the share, or none where the configuration has no type of access for it, or nothing is mounted.
+pub(super) fn holds_of_backup(task: &BackupTask, identity: &Identity) -> Vec<Hold> {
+    let side = task.action.share_side().zip(task.instance_id.as_deref());
+    holds_on(&task.share_id, side.as_slice(), &task.access, identity)
+}
+
+fn holds_on(share_id: &str, sides: &[(Side, &str)], mapping: &AccessMapping, identity: &Identity) -> Vec<Hold> {
     if mapping.is_empty() {
         return Vec::new();
     }
-    let (wanted, refused) = match identity.wanted(&mapping) {
+    let (wanted, refused) = match identity.wanted(mapping) {
         Ok(wanted) => (wanted, None),
         Err(reason) => (Vec::new(), Some(reason)),
     };
@@ -111,7 +123,7 @@ pub(super) fn holds(migration: &Migration, identity: &Identity) -> Vec<Hold> {
     let rule_ids: Vec<_> = wanted.iter().map(|_| new_id()).collect();
     let grant = |instance: &str| Grant {
         version: VERSION,
-        share: migration.share_id.clone(),
+        share: share_id.into(),
         instance: instance.into(),
         refused: refused.clone(),
         rules: std::iter::zip(&wanted, &rule_ids)
@@ -123,10 +135,7 @@ pub(super) fn holds(migration: &Migration, identity: &Identity) -> Vec<Hold> {
             })
             .collect(),
     };
-    vec![
-        grant(&migration.source_instance_id).into_hold(Side::Source),
-        grant(&migration.dest_instance_id).into_hold(Side::Dest),
-    ]
+    sides.iter().map(|(side, instance)| grant(instance).into_hold(*side)).collect()
 }
 
 /// Types of access that both sides offer for a protocol of both, in lower case.
@@ -221,6 +230,30 @@ mod tests {
         ids.sort();
         ids.dedup();
         assert_eq!(ids.len(), 12);
+    }
+
+    #[test]
+    fn a_backup_has_rules_on_the_shares_instance_alone() {
+        use crate::backup::BackupAction::{Create, Delete, Restore};
+        let identity = identity(&["10.0.0.5", "fd00::5"], None, None);
+        let task = |action, instance: Option<&str>, access: &[(&str, &[&str])]| BackupTask {
+            action,
+            backup_id: "backup".into(),
+            share_id: "share".into(),
+            instance_id: instance.map(Into::into),
+            access: mapping(access),
+            context: oslo::messaging::Context::default(),
+        };
+        let nfs: &[(&str, &[&str])] = &[("ip", &["nfs"])];
+        for (action, expected) in [(Create, Side::Source), (Restore, Side::Dest)] {
+            let holds = holds_of_backup(&task(action, Some("instance"), nfs), &identity);
+            let [Hold::Access { side, grant }] = holds.as_slice() else { panic!("{holds:?}") };
+            let grant = Grant::of(grant).unwrap();
+            assert_eq!((*side, grant.share.as_str(), grant.instance.as_str()), (expected, "share", "instance"));
+            assert_eq!(grant.rules.len(), 2);
+            assert_eq!(holds_of_backup(&task(action, Some("instance"), &[]), &identity), []);
+        }
+        assert_eq!(holds_of_backup(&task(Delete, None, nfs), &identity), []);
     }
 
     #[test]

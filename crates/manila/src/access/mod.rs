@@ -1,4 +1,4 @@
-//! Access rules of the instances that a migration works on: made before its mounts, removed after them.
+//! Access rules of the instances that a migration or a backup works on: made before its mounts, removed after them.
 //!
 //! A hold names every rule and mapping that may come to exist, so that it alone says what to remove, whenever the
 //! service ends in between. Rules of the tenant are never changed: where one lets this machine in already, it is used.
@@ -15,14 +15,14 @@ use job::{AccessError, Hold, Job, PassKind, ShareAccess, Side};
 use oslo::messaging::Context;
 
 use crate::database::Database;
+use crate::endpoint::Task;
 use crate::lock::InstanceLocks;
-use crate::migration::Migration;
 use crate::settings::Settings;
 use crate::share_manager::ShareManager;
 use grant::{Grant, Identity};
 use steps::{StepError, Work, World};
 
-/// Lets this machine in to the instances of a migration, by access rules that their share managers apply.
+/// Lets this machine in to the instances of a migration or a backup, by access rules that their share managers apply.
 ///
 /// Takes part in Manila's jobs alone; the others need nothing of it.
 #[derive(Debug)]
@@ -43,7 +43,11 @@ impl ManilaAccess {
 #[async_trait]
 impl ShareAccess for ManilaAccess {
     fn needed(&self, job: &Job, _: PassKind) -> Vec<Hold> {
-        Migration::of(job).map(|migration| grant::holds(&migration, &self.identity)).unwrap_or_default()
+        match Task::of(job) {
+            Some(Task::Migration(migration)) => grant::holds(&migration, &self.identity),
+            Some(Task::Backup(backup)) => grant::holds_of_backup(&backup, &self.identity),
+            None => Vec::new(),
+        }
     }
 
     async fn take(&self, job: &Job, hold: &Hold) -> Result<Hold, AccessError> {
@@ -70,7 +74,11 @@ fn failed(side: Side) -> impl Fn(String) -> AccessError {
     move |message| AccessError { side: Some(side), message }
 }
 
-/// Casts are made in the name of whoever asked for the migration.
+/// Casts are made in the name of whoever asked for the job.
 fn context(job: &Job) -> Context {
-    Migration::of(job).map_or_else(Context::admin, |migration| migration.context)
+    match Task::of(job) {
+        Some(Task::Migration(migration)) => migration.context,
+        Some(Task::Backup(backup)) => backup.context,
+        None => Context::admin(),
+    }
 }

@@ -2,9 +2,11 @@
 //! and the row that shows the service alive. It never makes or changes a table there.
 
 mod access;
+mod backups;
 mod connection;
 mod messages;
 mod operation;
+mod quota;
 mod schema;
 mod services;
 mod settings;
@@ -95,6 +97,39 @@ pub trait Database: Send + Sync + fmt::Debug {
     /// The states of the mappings that are not deleted.
     async fn mappings(&self, mapping_ids: &[&str]) -> Result<Vec<Mapping>, DatabaseError>;
 
+    // ---- backups; before Manila 17 there are none, and each of these says [`DatabaseError::NoBackups`]
+
+    async fn backup(&self, id: &str) -> Result<Option<Backup>, DatabaseError>;
+
+    /// By their status, whoever has made them.
+    async fn backups_in(&self, statuses: &[&str]) -> Result<Vec<Backup>, DatabaseError>;
+
+    /// Shares that are being restored from it (`source_backup_id`), those that wait for it too.
+    async fn shares_restored_from(&self, backup_id: &str) -> Result<Vec<String>, DatabaseError>;
+
+    /// By their identifiers, the oldest first.
+    async fn export_locations(&self, instance_id: &str) -> Result<Vec<ExportLocation>, DatabaseError>;
+
+    /// Writes that work on the backup begins: its `host` where there is one to be written, and a `restore_progress` of
+    /// `0` over what an earlier restore left. Nothing, where its status is another one than `status`.
+    async fn begin_backup(&self, id: &str, status: &str, host: Option<&str>) -> Result<BackupChange, DatabaseError>;
+
+    /// Writes how far it is, in percent, into the column that belongs to its status, `creating` or `restoring`. What
+    /// stands there never falls: less is [`BackupChange::Same`].
+    async fn set_backup_progress(&self, id: &str, status: &str, percent: u8) -> Result<BackupChange, DatabaseError>;
+
+    /// In one transaction, what everybody sees of the end of a backup or of a restore: the backup's status, the status
+    /// of the share's instance, and no `task_state` any more. Each is written only over what the job has made of it; so
+    /// what somebody has reset stays, and the same end can be told again.
+    async fn end_backup(&self, end: &BackupEnd) -> Result<BackupChange, DatabaseError>;
+
+    /// A backup that could not be deleted: `error_deleting`, and why.
+    async fn fail_deletion(&self, id: &str, reason: &str) -> Result<BackupChange, DatabaseError>;
+
+    /// In one transaction: its quota goes back to its owner, and the row is marked as deleted. A backup that is not
+    /// there (any more) is [`BackupChange::Same`]; one that is being made or restored is left alone.
+    async fn delete_backup(&self, id: &str, quota: &QuotaSettings) -> Result<BackupChange, DatabaseError>;
+
     // ---- messages to users
 
     /// Adds a row to `messages`, where the schema has that table; answers whether it has. A row of that identifier that
@@ -117,6 +152,9 @@ pub enum DatabaseError {
     /// The row to be changed is not there (any more).
     #[error("{what} {id} could not be found")]
     NotFound { what: &'static str, id: String },
+    /// Its tables are those of Manila 15 or 16.
+    #[error("this release of Manila has no share backups")]
+    NoBackups,
 }
 
 /// Who this service is, in `services`.
@@ -205,6 +243,75 @@ pub struct NewRule {
     pub instance_id: String,
     pub access_type: String,
     pub access_to: String,
+}
+
+/// A row of `share_backups`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    pub id: String,
+    pub share_id: String,
+    /// Whom it belongs to.
+    pub project_id: Option<String>,
+    pub user_id: Option<String>,
+    pub size_gib: Option<i64>,
+    /// The data service that made it.
+    pub host: Option<String>,
+    /// Of the service that is asked to do something with it.
+    pub topic: Option<String>,
+    pub status: Option<String>,
+    /// Percent, as text.
+    pub progress: Option<String>,
+    pub restore_progress: Option<String>,
+}
+
+/// A way to reach a share instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExportLocation {
+    pub path: String,
+    pub is_admin_only: bool,
+    /// The back end says that it is a good one.
+    pub is_preferred: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BackupChange {
+    Changed,
+    /// There was nothing to be written.
+    Same,
+    /// Its status is this one, and what was to be written does not fit it; `None`: NULL.
+    Other(Option<String>),
+    /// It is not there.
+    Gone,
+}
+
+/// The end of a backup or of a restore.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackupEnd {
+    pub backup_id: String,
+    /// That was backed up, or restored.
+    pub share_id: String,
+    pub work: BackupWork,
+    /// Why it failed. `None`: it succeeded.
+    pub fail_reason: Option<String>,
+    /// Nobody knows of the work any more: progress is shown as if it had never begun.
+    pub is_lost: bool,
+    /// Only the backup's row ends; the share stays busy until it is written again without this.
+    pub keeps_share: bool,
+}
+
+/// What keeps a share and its backup busy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackupWork {
+    Create,
+    Restore,
+}
+
+/// `[quota]`, as far as deleting a backup needs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QuotaSettings {
+    /// Nothing is counted with another driver than the database's.
+    pub is_counted: bool,
+    pub reservation_expire: Duration,
 }
 
 /// A row of `messages`, which `manila message-list` shows to the project.

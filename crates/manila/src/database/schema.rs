@@ -10,6 +10,8 @@ pub(super) struct Schema {
     /// `services.state`, since 16.0.0.
     pub(super) has_service_state: bool,
     pub(super) has_messages: bool,
+    /// `share_backups`, since 17.0.0.
+    pub(super) has_backups: bool,
 }
 
 /// Without these there is nothing to be done here.
@@ -43,6 +45,7 @@ impl Schema {
             None => Ok(Self {
                 has_service_state: columns.contains(&("services".into(), "state".into())),
                 has_messages: has_table("messages"),
+                has_backups: has_table("share_backups"),
             }),
         })
     }

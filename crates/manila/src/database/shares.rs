@@ -1,10 +1,10 @@
 //! Shares and their instances.
 
 use sea_orm::sea_query::{Cond, Expr, ExprTrait as _, Query, SelectStatement};
-use sea_orm::{FromQueryResult, Order};
+use sea_orm::{FromQueryResult, JoinType, Order};
 
 use super::operation::{Cx, Fault, Operation};
-use super::{DatabaseError, Share, ShareInstance, TaskStateChange};
+use super::{DatabaseError, ExportLocation, Share, ShareInstance, TaskStateChange};
 
 const SHARES: &str = "shares";
 const INSTANCES: &str = "share_instances";
@@ -108,6 +108,55 @@ impl Operation for ListInstances<'_> {
         let query = select_instances().and_where(Expr::col("share_id").eq(cx.fitting(self.share_id))).to_owned();
         let rows = cx.all::<InstanceRow>(&query).await?.into_iter();
         Ok(rows.map(ShareInstance::from).filter(|instance| instance.share_id == self.share_id).collect())
+    }
+}
+
+const LOCATIONS: &str = "share_instance_export_locations";
+const LOCATIONS_METADATA: &str = "share_instance_export_locations_metadata";
+
+#[derive(Debug, FromQueryResult)]
+struct LocationRow {
+    share_instance_id: Option<String>,
+    path: Option<String>,
+    is_admin_only: Option<bool>,
+    preferred: Option<String>,
+}
+
+pub(super) struct ListExportLocations<'a> {
+    pub(super) instance_id: &'a str,
+}
+
+impl Operation for ListExportLocations<'_> {
+    type Answer = Vec<ExportLocation>;
+
+    const WHAT: &'static str = "list the export locations of a share instance";
+    const WRITES: bool = false;
+
+    async fn run(&self, cx: &Cx<'_>) -> Result<Self::Answer, Fault> {
+        let is_preference = Expr::col((LOCATIONS_METADATA, "export_location_id"))
+            .equals((LOCATIONS, "id"))
+            .and(Expr::col((LOCATIONS_METADATA, "key")).eq("preferred"))
+            .and(Expr::col((LOCATIONS_METADATA, "deleted")).eq(0));
+        let query = Query::select()
+            .columns(["share_instance_id", "path", "is_admin_only"].map(|column| (LOCATIONS, column)))
+            .expr_as(Expr::col((LOCATIONS_METADATA, "value")), "preferred")
+            .from(LOCATIONS)
+            .join(JoinType::LeftJoin, LOCATIONS_METADATA, is_preference)
+            .and_where(Expr::col((LOCATIONS, "share_instance_id")).eq(cx.fitting(self.instance_id)))
+            .and_where(Expr::col((LOCATIONS, "deleted")).eq(0))
+            .order_by((LOCATIONS, "id"), Order::Asc)
+            .to_owned();
+        let rows = cx.all::<LocationRow>(&query).await?.into_iter();
+        let of_instance = rows.filter(|row| row.share_instance_id.as_deref() == Some(self.instance_id));
+        Ok(of_instance
+            .filter_map(|row| {
+                Some(ExportLocation {
+                    path: row.path.filter(|path| !path.is_empty())?,
+                    is_admin_only: row.is_admin_only.unwrap_or_default(),
+                    is_preferred: row.preferred.is_some_and(|value| value.eq_ignore_ascii_case("true")),
+                })
+            })
+            .collect())
     }
 }
 

@@ -1,7 +1,7 @@
 //! [`SqlDatabase`]: [`Database`] over MariaDB and MySQL, PostgreSQL and SQLite.
 //!
 //! Here is how a transaction is run: its connection, its time limits, what is tried again. What is in it lies in
-//! `services`, `shares`, `access` and `messages`.
+//! `services`, `shares`, `access`, `backups`, `quota` and `messages`.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,8 +22,9 @@ use super::services::Beaten;
 use super::settings::DatabaseSettings;
 use super::trouble::{Trouble, is_tls_failure, reason, sqlx_reason, sqlx_trouble, trouble};
 use super::{
-    AccessRule, Database, DatabaseError, Mapping, NewRule, ServiceId, ServiceIdentity, ServiceRow, Share,
-    ShareInstance, TaskStateChange, UserMessage, access, messages, services, shares,
+    AccessRule, Backup, BackupChange, BackupEnd, Database, DatabaseError, ExportLocation, Mapping, NewRule,
+    QuotaSettings, ServiceId, ServiceIdentity, ServiceRow, Share, ShareInstance, TaskStateChange, UserMessage, access,
+    backups, messages, quota, services, shares,
 };
 
 /// Runs of one transaction at most while others are in its way, as upstream has it.
@@ -359,6 +360,42 @@ impl Database for SqlDatabase {
 
     async fn mappings(&self, mapping_ids: &[&str]) -> Result<Vec<Mapping>, DatabaseError> {
         self.run(&access::FindMappings { mapping_ids }).await
+    }
+
+    async fn backup(&self, id: &str) -> Result<Option<Backup>, DatabaseError> {
+        self.run(&backups::Find { id }).await
+    }
+
+    async fn backups_in(&self, statuses: &[&str]) -> Result<Vec<Backup>, DatabaseError> {
+        self.run(&backups::ListByStatus { statuses }).await
+    }
+
+    async fn shares_restored_from(&self, backup_id: &str) -> Result<Vec<String>, DatabaseError> {
+        self.run(&backups::FindTargets { backup_id }).await
+    }
+
+    async fn export_locations(&self, instance_id: &str) -> Result<Vec<ExportLocation>, DatabaseError> {
+        self.run(&shares::ListExportLocations { instance_id }).await
+    }
+
+    async fn begin_backup(&self, id: &str, status: &str, host: Option<&str>) -> Result<BackupChange, DatabaseError> {
+        self.run(&backups::Begin { id, status, host }).await
+    }
+
+    async fn set_backup_progress(&self, id: &str, status: &str, percent: u8) -> Result<BackupChange, DatabaseError> {
+        self.run(&backups::SetProgress { id, status, percent }).await
+    }
+
+    async fn end_backup(&self, end: &BackupEnd) -> Result<BackupChange, DatabaseError> {
+        self.run(&backups::End { end }).await
+    }
+
+    async fn fail_deletion(&self, id: &str, reason: &str) -> Result<BackupChange, DatabaseError> {
+        self.run(&backups::FailDeletion { id, reason }).await
+    }
+
+    async fn delete_backup(&self, id: &str, quota: &QuotaSettings) -> Result<BackupChange, DatabaseError> {
+        self.run(&quota::Delete { id, quota }).await
     }
 
     async fn add_message(&self, message: &UserMessage) -> Result<bool, DatabaseError> {

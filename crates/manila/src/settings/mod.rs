@@ -1,5 +1,6 @@
-//! What `manila.conf` says that matters to migrations, with upstream's names, defaults and meaning.
+//! What `manila.conf` says that matters to migrations and backups, with upstream's names, defaults and meaning.
 
+mod backup;
 mod options;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use oslo::config::{ConfigError, DEFAULT, Origin, Values};
 
+pub use backup::{BackupDriver, BackupSettings, MountedExport, ResticSettings};
 pub use options::MANILA_OPTIONS;
 
 /// Options of the data service. Those of messaging and of the database are read by whoever connects.
@@ -38,6 +40,7 @@ pub struct Settings {
     pub message_ttl: Duration,
     /// `[data_service] data_copy_notify_on_success`: tells the source's share manager also after a copy that succeeded.
     pub notify_on_success: bool,
+    pub backup: BackupSettings,
 }
 
 /// What is wrong with an option of [`MANILA_OPTIONS`].
@@ -73,6 +76,7 @@ impl Settings {
             lock_path,
             message_ttl: reader.seconds("message_ttl")?,
             notify_on_success: reader.switch("data_service", "data_copy_notify_on_success")?,
+            backup: reader.backup()?,
         })
     }
 }
@@ -91,11 +95,18 @@ impl Reader<'_> {
 
     /// `None`: not set, or empty, which upstream takes for the same.
     fn text(&self, name: &'static str) -> Result<Option<String>, SettingsError> {
-        let text = self.values.get_str(DEFAULT, name)?.filter(|text| !text.is_empty());
-        match &text {
+        match self.any_text(name)? {
             Some(text) if text.chars().count() > TEXT_CHARS_MAX => {
                 Err(self.wrong(DEFAULT, name, format!("must not be longer than {TEXT_CHARS_MAX} characters")))
             }
+            text => Ok(text),
+        }
+    }
+
+    /// As [`Self::text`], of any length.
+    fn any_text(&self, name: &'static str) -> Result<Option<String>, SettingsError> {
+        let text = self.values.get_str(DEFAULT, name)?.filter(|text| !text.is_empty());
+        match &text {
             Some(text) if text.chars().any(char::is_control) => {
                 Err(self.wrong(DEFAULT, name, "must not hold control characters"))
             }
@@ -112,8 +123,12 @@ impl Reader<'_> {
     }
 
     fn seconds(&self, name: &'static str) -> Result<Duration, SettingsError> {
-        let seconds = self.values.get_int(DEFAULT, name)?.and_then(|seconds| u64::try_from(seconds).ok());
-        seconds.map(Duration::from_secs).ok_or_else(|| self.wrong(DEFAULT, name, "must be a number of seconds"))
+        self.seconds_in(DEFAULT, name)
+    }
+
+    fn seconds_in(&self, group: &'static str, name: &'static str) -> Result<Duration, SettingsError> {
+        let seconds = self.values.get_int(group, name)?.and_then(|seconds| u64::try_from(seconds).ok());
+        seconds.map(Duration::from_secs).ok_or_else(|| self.wrong(group, name, "must be a number of seconds"))
     }
 
     fn host(&self) -> Result<String, SettingsError> {

@@ -13,7 +13,7 @@ const SECONDS: Kind = Kind::Int { min: 0, max: 3_155_760_000 };
 const CLEANUP_SECONDS: Kind = Kind::Int { min: 300, max: 3_155_760_000 };
 
 const PYTHON: &str = "it is about upstream's Python program";
-const NO_BACKUPS: &str = "this version makes no backups";
+const NO_REFRESH: &str = "usage is counted anew by the API, which checks limits by it";
 const LIMITS_OF_THE_API: &str = "limits are checked by the API";
 const NO_PROFILER: &str = "requests are traced by OpenTelemetry here, not by osprofiler";
 const NO_REPORTS: &str = "there are no Guru Meditation reports; `manila-data doctor` and the log tell what is wrong";
@@ -53,49 +53,58 @@ pub const MANILA_OPTIONS: &[OptionDef] = &[
         .help("How many seconds the share manager of an instance has to apply or to remove access rules."),
     text("data_node_access_ip").removed("write the address into data_node_access_ips"),
     // ---- backups
-    text("backup_mount_tmp_location").default("/tmp/").help("Where backups are mounted.").no_effect(NO_BACKUPS),
-    text("backup_driver")
-        .default("manila.data.drivers.nfs.NFSBackupDriver")
-        .help("Python class of the backup driver.")
-        .no_effect(NO_BACKUPS),
+    text("backup_driver").default("manila.data.drivers.nfs.NFSBackupDriver").help(
+        "How backups are kept: `manila.data.drivers.nfs.NFSBackupDriver` for a directory of files for each on \
+         backup_mount_export, as upstream's driver makes and reads them; `restic` for a restic repository.",
+    ),
     text("backup_share_mount_template")
         .default("mount -vt %(proto)s %(options)s %(export)s %(path)s")
-        .help("Command that mounts a share for its backup.")
-        .no_effect(NO_BACKUPS),
-    text("backup_share_unmount_template")
-        .default("umount -v %(path)s")
-        .help("Command that unmounts it.")
-        .no_effect(NO_BACKUPS),
+        .help("Command that mounts a share for its backup, or to be restored."),
+    text("backup_share_unmount_template").default("umount -v %(path)s").help("Command that unmounts it."),
     OptionDef::new(DEFAULT, "backup_ignore_files", Kind::List)
         .default("lost+found")
-        .help("Names that backups leave out.")
-        .no_effect(NO_BACKUPS),
+        .help("Names that backups and restores leave out, at any depth."),
     OptionDef::new(DEFAULT, "backup_protocol_access_mapping", Kind::ListDict)
         .default("ip: [nfs]")
-        .help("Access types with the protocols they are used for in backups.")
-        .no_effect(NO_BACKUPS),
+        .help("Access types with the protocols of shares for which this machine is let in so while it backs up or restores."),
     seconds("backup_continue_update_interval")
         .default("10")
-        .help("Seconds between two looks at backups that are being made.")
-        .no_effect(NO_BACKUPS),
+        .help("Seconds between two writes of how far backups are that are being made."),
     seconds("restore_continue_update_interval")
         .default("10")
-        .help("Seconds between two looks at backups that are being restored.")
-        .no_effect(NO_BACKUPS),
+        .help("Seconds between two writes of how far backups are that are being restored."),
     text("backup_mount_template")
         .default("mount -vt %(proto)s %(options)s %(export)s %(path)s")
-        .help("Command that mounts the repository of backups.")
-        .no_effect(NO_BACKUPS),
-    text("backup_unmount_template")
-        .default("umount -v %(path)s")
-        .help("Command that unmounts it.")
-        .no_effect(NO_BACKUPS),
-    text("backup_mount_export").help("Export of the repository, `host:path`.").no_effect(NO_BACKUPS),
-    text("backup_mount_proto").default("nfs").help("Protocol of the repository.").no_effect(NO_BACKUPS),
-    text("backup_mount_options")
-        .default("")
-        .help("Options for mounting the repository, with their own `-o`.")
-        .no_effect(NO_BACKUPS),
+        .help("Command that mounts the export that backups are kept on."),
+    text("backup_unmount_template").default("umount -v %(path)s").help("Command that unmounts it."),
+    text("backup_mount_export").help(
+        "Export that backups are kept on, `host:path`. With the driver `restic`, where backup_repository is not set: the \
+         repositories are at its root.",
+    ),
+    text("backup_mount_proto").default("nfs").help("Protocol of that export."),
+    text("backup_mount_options").default("").help("Options for mounting it, with their own `-o`."),
+    text("backup_mount_tmp_location")
+        .default("/tmp/")
+        .help("Where progress says that files of backups are. Mounts stand in a place of their own, which nobody else can see."),
+    OptionDef::new(DEFAULT, "backup_repository", Kind::Str).secret().help(
+        "For the driver `restic`: where the repository is: the path of a directory, `rest:https://host:8000/path`, or \
+         `s3:https://host/bucket/path`.",
+    ),
+    text("backup_repository_password_file")
+        .help("For the driver `restic`: file whose first line is the password of the repository, or of all of them."),
+    text("backup_repository_credentials_file").help(
+        "For the driver `restic` and a repository that is a URL: file whose first line is `user:password` for `rest:`, \
+         `access key:secret key` for `s3:`.",
+    ),
+    switch("backup_repository_per_project").default("true").help(
+        "For the driver `restic`: each project has a repository of its own, in a directory that is named after the \
+         project; none shows by its size what another has stored.",
+    ),
+    OptionDef::new(DEFAULT, "backup_retention", Kind::Dict).default("").help(
+        "For the driver `restic`: which backups of each share stay when somebody prunes this repository, such as \
+         `last:7, daily:30`, of `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly`. Not set: all that Manila has not \
+         deleted. A backup that is pruned cannot be restored, though Manila still shows it.",
+    ),
     OptionDef::new(DEFAULT, "data_manager_backup_supported_share_protocols", Kind::List)
         .default("NFS")
         .help("Protocols whose shares may be backed up.")
@@ -193,18 +202,17 @@ pub const MANILA_OPTIONS: &[OptionDef] = &[
     OptionDef::new(QUOTA, "reservation_expire", SECONDS)
         .default("86400")
         .deprecated(&[(DEFAULT, "reservation_expire")])
-        .help("Seconds for which a reservation of quota holds.")
-        .no_effect(NO_BACKUPS),
+        .help("Seconds for which a reservation of quota holds. Deleting a backup makes one that has ended already."),
     OptionDef::new(QUOTA, "until_refresh", Kind::INT)
         .default("0")
         .deprecated(&[(DEFAULT, "until_refresh")])
         .help("Reservations until usage is counted anew.")
-        .no_effect(NO_BACKUPS),
+        .no_effect(NO_REFRESH),
     OptionDef::new(QUOTA, "max_age", Kind::INT)
         .default("0")
         .deprecated(&[(DEFAULT, "max_age")])
         .help("Seconds until usage is counted anew.")
-        .no_effect(NO_BACKUPS),
+        .no_effect(NO_REFRESH),
     OptionDef::new(QUOTA, "backups", Kind::INT)
         .default("10")
         .deprecated(&[(DEFAULT, "quota_backups")])
@@ -217,8 +225,7 @@ pub const MANILA_OPTIONS: &[OptionDef] = &[
         .no_effect(LIMITS_OF_THE_API),
     OptionDef::new(QUOTA, "driver", Kind::Str)
         .default("manila.quota.DbQuotaDriver")
-        .help("Python class that counts.")
-        .no_effect(NO_BACKUPS),
+        .help("Python class that counts. With another than the default, backups that are deleted release no quota here."),
     OptionDef::new(PROFILER, "enabled", Kind::Bool).default("false").help("Profiles requests.").no_effect(NO_PROFILER),
     OptionDef::new(PROFILER, "trace_sqlalchemy", Kind::Bool)
         .default("false")

@@ -5,6 +5,7 @@ use std::path::Path;
 use oslo::config::{NoticeKind, Sources};
 
 use super::*;
+use crate::database::QuotaSettings;
 
 fn values(text: &str) -> Values {
     let mut sources = Sources::new();
@@ -49,6 +50,18 @@ fn what_nobody_sets_is_as_upstream_has_it() {
         lock_path: None,
         message_ttl: Duration::from_hours(30 * 24),
         notify_on_success: false,
+        backup: BackupSettings {
+            driver: BackupDriver::Directory,
+            share_mount_template: "mount -vt %(proto)s %(options)s %(export)s %(path)s".into(),
+            share_unmount_template: "umount -v %(path)s".into(),
+            ignore_files: vec!["lost+found".into()],
+            protocol_access_mapping: [("ip".to_owned(), vec!["nfs".to_owned()])].into(),
+            create_update_interval: Duration::from_secs(10),
+            restore_update_interval: Duration::from_secs(10),
+            mount_tmp_location: "/tmp/".into(),
+            export: None,
+            quota: QuotaSettings { is_counted: true, reservation_expire: Duration::from_hours(24) },
+        },
     };
     assert_eq!(settings(""), expected);
     assert!(values("").errors().is_empty());
@@ -162,4 +175,111 @@ fn options_without_effect_are_accepted_and_named_where_they_are_set() {
     }
     assert_eq!(names.len(), 4);
     assert!(!format!("{kinds:?} {:?}", values.effective()).contains("geheim"));
+}
+
+/// The settings of backups that `text` leads to, in `[DEFAULT]`.
+fn backup(text: &str) -> BackupSettings {
+    settings(&format!("[DEFAULT]\n{text}")).backup
+}
+
+#[test]
+fn backups_are_read_as_upstream_reads_them() {
+    let read = settings(
+        "[DEFAULT]\nbackup_driver = manila.data.drivers.nfs.NFSBackupDriver\nbackup_mount_export = [fd00::1]:/b\n\
+         backup_mount_options = -o nfsvers=4.1\nbackup_ignore_files = a,b\n\
+         backup_protocol_access_mapping = ip: [NFS, cifs], user: [cifs]\nbackup_continue_update_interval = 0\n\
+         quota_driver = x\nreservation_expire = 60\n[quota]\ndriver = manila.quota.NoopQuotaDriver",
+    )
+    .backup;
+    let export = read.export.expect("is set");
+    assert_eq!((export.export.as_str(), export.proto.as_str()), ("[fd00::1]:/b", "nfs"));
+    assert_eq!(export.options, "-o nfsvers=4.1");
+    assert_eq!(read.ignore_files, ["a", "b"]);
+    assert_eq!(read.protocol_access_mapping["ip"], ["nfs", "cifs"]);
+    assert_eq!(read.create_update_interval, Duration::ZERO);
+    let quota = QuotaSettings { is_counted: false, reservation_expire: Duration::from_mins(1) };
+    assert_eq!(read.quota, quota);
+}
+
+#[test]
+fn restic_is_told_where_it_is() {
+    let password = "backup_driver = restic\nbackup_repository_password_file = /etc/manila/restic\n";
+    let restic = |text: &str| match backup(&format!("{password}{text}")).driver {
+        BackupDriver::Restic(restic) => restic,
+        BackupDriver::Directory => panic!("the driver is restic"),
+    };
+    let at = |text: &str| restic(&format!("backup_repository = {text}")).repository;
+    assert_eq!(at("/srv/backup"), job::Endpoint::Directory { path: "/srv/backup".into() });
+    for url in ["rest:https://u:p@h:8000/x", "s3:http://h/b"] {
+        assert_eq!(at(url), job::Endpoint::Url { url: job::Sensitive::new(url) });
+    }
+    let mounted = restic("backup_mount_export = h:/a b\nbackup_mount_options = -o vers=4");
+    let job::Endpoint::Command { mount, options, .. } = &mounted.repository else { panic!("{mounted:?}") };
+    assert_eq!(mount.expose(), "mount -vt nfs %(options)s 'h:/a b' %(path)s");
+    assert_eq!(options.as_ref().map(job::Sensitive::expose), Some("-o vers=4"));
+    assert!(mounted.is_per_project && mounted.keep.is_all());
+    let keys = restic("backup_repository = s3:http://h/b\nbackup_repository_credentials_file = /etc/manila/s3");
+    assert_eq!(keys.credentials_file.as_deref(), Some(Path::new("/etc/manila/s3")));
+    let kept =
+        restic("backup_repository = /b\nbackup_retention = last:7, yearly:1\nbackup_repository_per_project = no");
+    assert_eq!(
+        (kept.is_per_project, kept.keep.last, kept.keep.daily, kept.keep.yearly),
+        (false, Some(7), None, Some(1))
+    );
+    assert!(!format!("{:?}", restic("backup_repository = rest:https://u:geheim@h/x")).contains("geheim"));
+}
+
+#[test]
+fn what_cannot_be_backed_up_with_is_refused() {
+    let driver = |name: &str, more: &str| format!("[DEFAULT]\nbackup_driver = {name}\n{more}");
+    refused(
+        &driver("manila.share.drivers.X", ""),
+        "manila.conf:2: `backup_driver` in [DEFAULT] is `manila.share.drivers.X`, which this service does not know; it \
+         knows `manila.data.drivers.nfs.NFSBackupDriver` and `restic`",
+    );
+    refused(
+        &driver("restic", ""),
+        "default: `backup_repository_password_file` in [DEFAULT] must be the absolute path of a file: the driver \
+         `restic` needs a password",
+    );
+    refused(
+        &driver("restic", "backup_repository_password_file = p"),
+        "manila.conf:3: `backup_repository_password_file` in [DEFAULT] must be the absolute path of a file",
+    );
+    let password = "backup_repository_password_file = /p\n";
+    refused(
+        &driver("restic", password),
+        "default: `backup_repository` in [DEFAULT] is not set, and neither is backup_mount_export: the driver `restic` \
+         has no repository",
+    );
+    refused(
+        &driver("restic", &format!("{password}backup_repository = ftp://h/x")),
+        "manila.conf:4: `backup_repository` in [DEFAULT] must be the absolute path of a directory, or begin with \
+         `rest:http://`, `rest:https://`, `s3:http://` or `s3:https://`",
+    );
+    for (retention, problem) in [("last:0", "last"), ("last:x", "last"), ("sometimes:1", "sometimes")] {
+        refused(
+            &driver("restic", &format!("{password}backup_repository = /b\nbackup_retention = {retention}")),
+            &format!(
+                "manila.conf:5: `backup_retention` in [DEFAULT] has `{problem}`: it is a number above 0 for each of last, \
+                 hourly, daily, weekly, monthly, yearly"
+            ),
+        );
+    }
+    refused(
+        "[DEFAULT]\nbackup_mount_template = mount %(export)s",
+        "manila.conf:2: `backup_mount_template` in [DEFAULT] has no %(path)s for the mount point",
+    );
+    refused(
+        "[DEFAULT]\nbackup_share_mount_template = mount %(exprot)s %(path)s",
+        "manila.conf:2: `backup_share_mount_template` in [DEFAULT] has `%(exprot)s`; known are proto, export, options, path",
+    );
+    refused(
+        "[DEFAULT]\nbackup_share_unmount_template = umount 100% %(path)s",
+        "manila.conf:2: `backup_share_unmount_template` in [DEFAULT] has a `%` that begins no placeholder; write `%%`",
+    );
+    refused(
+        "[DEFAULT]\nbackup_mount_options = -o 'x",
+        "manila.conf:2: `backup_mount_options` in [DEFAULT] has a quote or a backslash that nothing follows",
+    );
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use manila::database::{
-    AccessRule, Database, DatabaseError, Mapping, NewRule, ServiceId, ServiceIdentity, ServiceRow, Share,
-    ShareInstance, TaskStateChange, UserMessage,
+    AccessRule, Backup, BackupChange, BackupEnd, Database, DatabaseError, ExportLocation, Mapping, NewRule,
+    QuotaSettings, ServiceId, ServiceIdentity, ServiceRow, Share, ShareInstance, TaskStateChange, UserMessage,
 };
 use manila::heartbeat::{Heartbeat, JobStore};
 use tokio::time::{Instant, sleep};
@@ -122,6 +122,42 @@ impl Database for Services {
     async fn mappings(&self, _: &[&str]) -> Result<Vec<Mapping>, DatabaseError> {
         unreachable!()
     }
+    async fn backup(&self, _: &str) -> Result<Option<Backup>, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn backups_in(&self, _: &[&str]) -> Result<Vec<Backup>, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn shares_restored_from(&self, _: &str) -> Result<Vec<String>, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn export_locations(&self, _: &str) -> Result<Vec<ExportLocation>, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn begin_backup(&self, _: &str, _: &str, _: Option<&str>) -> Result<BackupChange, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn set_backup_progress(&self, _: &str, _: &str, _: u8) -> Result<BackupChange, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn end_backup(&self, _: &BackupEnd) -> Result<BackupChange, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn fail_deletion(&self, _: &str, _: &str) -> Result<BackupChange, DatabaseError> {
+        unreachable!()
+    }
+
+    async fn delete_backup(&self, _: &str, _: &QuotaSettings) -> Result<BackupChange, DatabaseError> {
+        unreachable!()
+    }
+
     async fn add_message(&self, _: &UserMessage) -> Result<bool, DatabaseError> {
         unreachable!()
     }

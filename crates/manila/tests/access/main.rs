@@ -7,6 +7,7 @@ mod crashes;
 mod heartbeat;
 mod kit;
 mod lock;
+mod ports;
 mod share_manager;
 mod taking;
 mod world;

@@ -5,13 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use async_trait::async_trait;
-use manila::database::{
-    AccessRule, Database, DatabaseError, Mapping, NewRule, ServiceId, ServiceIdentity, ServiceRow, Share,
-    ShareInstance, TaskStateChange, UserMessage,
-};
-use manila::share_manager::{CastError, ShareManager};
-use oslo::messaging::Context;
+use manila::database::{DatabaseError, NewRule};
 use testkit::random::Random;
 use tokio::sync::Notify;
 
@@ -94,7 +88,7 @@ pub(crate) struct State {
     pub(crate) is_managed: bool,
     pub(crate) operations: usize,
     break_at: Option<Break>,
-    inbox: VecDeque<String>,
+    pub(crate) inbox: VecDeque<String>,
     syncs: Vec<(String, Sync)>,
     /// Rules whose sender did not wait for the answer, and which the database makes all the same, a little later.
     late: Vec<NewRule>,
@@ -161,7 +155,7 @@ impl World {
     }
 
     /// An operation of the service: what it does is `effect`, unless something comes in between.
-    async fn operation<T>(
+    pub(crate) async fn operation<T>(
         &self,
         effect: impl FnOnce(&mut State) -> Result<T, DatabaseError>,
     ) -> Result<T, DatabaseError> {
@@ -203,10 +197,10 @@ impl World {
 }
 
 /// What was sent takes effect, whether somebody waits for the answer or not.
-struct Sent<'a> {
-    world: &'a World,
-    rule: &'a NewRule,
-    is_answered: bool,
+pub(crate) struct Sent<'a> {
+    pub(crate) world: &'a World,
+    pub(crate) rule: &'a NewRule,
+    pub(crate) is_answered: bool,
 }
 
 impl Drop for Sent<'_> {
@@ -218,12 +212,12 @@ impl Drop for Sent<'_> {
     }
 }
 
-fn away() -> DatabaseError {
+pub(crate) fn away() -> DatabaseError {
     DatabaseError::Unavailable("server has gone away".into())
 }
 
 impl State {
-    fn goes_wrong(&mut self, percent: impl Fn(&Faults) -> u64) -> bool {
+    pub(crate) fn goes_wrong(&mut self, percent: impl Fn(&Faults) -> u64) -> bool {
         if self.faults.budget == 0 || self.random.below(100) >= percent(&self.faults) {
             return false;
         }
@@ -231,7 +225,7 @@ impl State {
         true
     }
 
-    fn allow(&mut self, rule: &NewRule) -> Result<bool, DatabaseError> {
+    pub(crate) fn allow(&mut self, rule: &NewRule) -> Result<bool, DatabaseError> {
         if !self.instances.contains_key(&rule.instance_id) {
             return Err(DatabaseError::NotFound { what: "share instance", id: rule.instance_id.clone() });
         }
@@ -354,7 +348,7 @@ impl State {
         }
     }
 
-    fn summarise(&mut self, instance: &str, status: &str) {
+    pub(crate) fn summarise(&mut self, instance: &str, status: &str) {
         if let Some(instance) = self.instances.get_mut(instance) {
             instance.rules_status = status.into();
         }
@@ -420,164 +414,4 @@ fn live<'a>(
     instance: &'a str,
 ) -> impl Iterator<Item = (&'a String, &'a mut RuleOnInstance)> {
     mappings.iter_mut().filter(move |(_, mapping)| mapping.instance == instance && !mapping.is_deleted)
-}
-
-#[async_trait]
-impl Database for World {
-    async fn register(&self, _: &ServiceIdentity) -> Result<ServiceId, DatabaseError> {
-        unreachable!("access rules need no heartbeat")
-    }
-
-    async fn beat(&self, _: ServiceId, _: &ServiceIdentity, _: Duration) -> Result<ServiceId, DatabaseError> {
-        unreachable!("access rules need no heartbeat")
-    }
-
-    async fn set_stopped(&self, _: ServiceId) -> Result<(), DatabaseError> {
-        unreachable!("access rules need no heartbeat")
-    }
-
-    async fn remove_stopped(&self, _: &str, _: Duration) -> Result<u64, DatabaseError> {
-        unreachable!("access rules need no heartbeat")
-    }
-
-    async fn services(&self, _: &str) -> Result<Vec<ServiceRow>, DatabaseError> {
-        unreachable!("access rules need no heartbeat")
-    }
-
-    async fn share(&self, _: &str) -> Result<Option<Share>, DatabaseError> {
-        unreachable!("access rules are about instances")
-    }
-
-    async fn instances(&self, _: &str) -> Result<Vec<ShareInstance>, DatabaseError> {
-        unreachable!("the instances are known")
-    }
-
-    async fn set_task_state(
-        &self,
-        _: &str,
-        _: Option<&str>,
-        _: &[Option<&str>],
-    ) -> Result<TaskStateChange, DatabaseError> {
-        unreachable!("states are somebody else's")
-    }
-
-    async fn shares_in(&self, _: &[&str]) -> Result<Vec<Share>, DatabaseError> {
-        unreachable!("access rules are about instances")
-    }
-
-    async fn add_message(&self, _: &UserMessage) -> Result<bool, DatabaseError> {
-        unreachable!("messages are somebody else's")
-    }
-
-    async fn close(&self) {}
-
-    async fn instance(&self, id: &str) -> Result<Option<ShareInstance>, DatabaseError> {
-        self.operation(|state| {
-            Ok(state.instances.get(id).map(|instance| ShareInstance {
-                id: id.into(),
-                share_id: instance.share.clone(),
-                host: instance.host.clone(),
-                status: Some("migrating".into()),
-                access_rules_status: Some(instance.rules_status.clone()),
-                cast_rules_to_readonly: false,
-            }))
-        })
-        .await
-    }
-
-    async fn rules_for(
-        &self,
-        share_id: &str,
-        access_type: &str,
-        access_to: &str,
-    ) -> Result<Vec<AccessRule>, DatabaseError> {
-        self.operation(|state| {
-            let is_it = |rule: &Rule| {
-                (rule.share.as_str(), rule.access_type.as_str(), rule.access_to.as_str())
-                    == (share_id, access_type, access_to)
-                    && !rule.is_deleted
-            };
-            let mappings_of = |rule: &str| {
-                let of_rule = state.mappings.iter().filter(|(_, mapping)| mapping.rule == rule && !mapping.is_deleted);
-                of_rule.map(|(id, mapping)| shown(id, mapping)).collect()
-            };
-            let found = state.rules.iter().filter(|(_, rule)| is_it(rule));
-            Ok(found
-                .map(|(id, rule)| AccessRule {
-                    id: id.clone(),
-                    access_level: Some(rule.level.clone()),
-                    mappings: mappings_of(id),
-                })
-                .collect())
-        })
-        .await
-    }
-
-    async fn allow(&self, rule: &NewRule) -> Result<bool, DatabaseError> {
-        let mut sent = Sent { world: self, rule, is_answered: false };
-        let answer = self.operation(|state| state.allow(rule)).await;
-        sent.is_answered = true;
-        answer
-    }
-
-    async fn deny(&self, instance_id: &str, mapping_ids: &[&str]) -> Result<u64, DatabaseError> {
-        self.operation(|state| {
-            if !state.instances.contains_key(instance_id) {
-                return Err(DatabaseError::NotFound { what: "share instance", id: instance_id.into() });
-            }
-            let mut count = 0;
-            for id in mapping_ids {
-                let Some(mapping) = state.mappings.get_mut(*id).filter(|mapping| !mapping.is_deleted) else { continue };
-                assert!(!state.rules[&mapping.rule].is_tenants, "rules of others are left alone");
-                assert_eq!(mapping.instance, instance_id);
-                if !["queued_to_deny", "denying"].contains(&mapping.state.as_str()) {
-                    mapping.state = "queued_to_deny".into();
-                    count += 1;
-                }
-            }
-            if count > 0 {
-                state.summarise(instance_id, "syncing");
-            }
-            Ok(count)
-        })
-        .await
-    }
-
-    async fn mappings(&self, mapping_ids: &[&str]) -> Result<Vec<Mapping>, DatabaseError> {
-        self.operation(|state| {
-            let alive =
-                state.mappings.iter().filter(|(id, mapping)| mapping_ids.contains(&id.as_str()) && !mapping.is_deleted);
-            Ok(alive.map(|(id, mapping)| shown(id, mapping)).collect())
-        })
-        .await
-    }
-}
-
-fn shown(id: &str, mapping: &RuleOnInstance) -> Mapping {
-    Mapping { id: id.into(), instance_id: mapping.instance.clone(), state: Some(mapping.state.clone()) }
-}
-
-#[async_trait]
-impl ShareManager for World {
-    async fn update_access(&self, context: &Context, host: &str, instance_id: &str) -> Result<(), CastError> {
-        assert_eq!(context.request_id(), Some("req-1"), "the words of whoever asked for the migration");
-        let sent = self
-            .operation(|state| {
-                assert_eq!(state.instances[instance_id].host.as_deref(), Some(host));
-                if state.goes_wrong(|faults| faults.cast_fails) {
-                    return Err(away());
-                }
-                state.casts.push((host.into(), instance_id.into()));
-                if !state.goes_wrong(|faults| faults.cast_lost) {
-                    state.inbox.push_back(instance_id.into());
-                }
-                Ok(())
-            })
-            .await;
-        sent.map_err(|error| CastError { after: Duration::from_secs(30), what: error.to_string() })
-    }
-
-    async fn migration_complete(&self, _: &Context, _: &str, _: &str, _: &str) -> Result<(), CastError> {
-        unreachable!("ends are told by somebody else")
-    }
 }

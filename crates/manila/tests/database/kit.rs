@@ -42,6 +42,10 @@ impl Release {
         self >= Self(19)
     }
 
+    pub(crate) fn has_backups(self) -> bool {
+        self >= Self(17)
+    }
+
     /// Columns of the newest schema that this release has not.
     fn missing_columns(self) -> Vec<(&'static str, &'static str)> {
         let added = [
@@ -266,6 +270,18 @@ impl Bed {
         .await;
         let instance = self.instance(&share).await;
         (share, instance)
+    }
+
+    /// A backup of a share of size 3, as the API leaves it; with the share's project and user.
+    pub(crate) async fn backup(&self, share: &str, status: &str) -> String {
+        let backup = id();
+        self.execute(&format!(
+            "INSERT INTO share_backups (id, deleted, share_id, project_id, user_id, size, status, progress, \
+             restore_progress, topic) \
+             VALUES ('{backup}', 'False', '{share}', 'p', 'u', 3, '{status}', '0', '0', 'manila-data')"
+        ))
+        .await;
+        backup
     }
 
     pub(crate) async fn instance(&self, share: &str) -> String {

@@ -3,9 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "a test stops at the first thing that should not be")]
 
 mod access;
+mod backups;
 mod connecting;
 mod kit;
 mod messages;
+mod quota;
 mod services;
 mod shares;
 mod trouble;
@@ -28,6 +30,8 @@ fn check_every_release(server: &Server) {
             shares::check(&bed).await;
             access::check(&bed).await;
             messages::check(&bed).await;
+            backups::check(&bed).await;
+            quota::check(&bed).await;
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use job::{Failure, FailureCode, Job, JobId, Notifier as _, Outcome, State, Step};
-use manila::MigrationNotifier;
+use manila::ManilaNotifier;
 
 use crate::fake::{DEST, Manner, SHARE, SOURCE, Trouble, World, ask, instance, start_args};
 
@@ -33,7 +33,7 @@ fn cast() -> String {
 async fn told_again_it_says_the_same_and_writes_nothing() {
     let world = World::new();
     let job = ended(&world, failed(FailureCode::EngineFailed)).await;
-    let notifier = MigrationNotifier::new(world.peers());
+    let notifier = ManilaNotifier::new(world.peers());
     set_task_state(&world, "data_copying_in_progress");
     assert!(notifier.wants(&job));
     notifier.tell(&job).await.expect("is told");
@@ -52,7 +52,7 @@ async fn told_again_it_says_the_same_and_writes_nothing() {
 async fn the_state_is_written_before_the_word_and_both_are_tried_again() {
     let world = World::new();
     let job = ended(&world, failed(FailureCode::EngineFailed)).await;
-    let notifier = MigrationNotifier::new(world.peers());
+    let notifier = ManilaNotifier::new(world.peers());
     set_task_state(&world, "data_copying_starting");
     for (trouble, seconds) in [(Trouble::Away, 3), (Trouble::Refuses, 60)] {
         world.database.set_trouble(trouble);
@@ -75,7 +75,7 @@ async fn a_message_that_is_refused_keeps_nobody_from_being_told() {
     let job = ended(&world, failed(FailureCode::EngineFailed)).await;
     set_task_state(&world, "data_copying_in_progress");
     world.database.with(|tables| tables.refuses_messages = true);
-    MigrationNotifier::new(world.peers()).tell(&job).await.expect("is told");
+    ManilaNotifier::new(world.peers()).tell(&job).await.expect("is told");
     assert_eq!(world.journal.take(), ["task_state data_copying_error".to_owned(), cast()]);
 }
 
@@ -86,7 +86,7 @@ async fn shares_of_others_are_left_alone() {
         let job = ended(&world, outcome.clone()).await;
         set_task_state(&world, "data_copying_in_progress");
         change(&world);
-        MigrationNotifier::new(world.peers()).tell(&job).await.expect("nothing to tell");
+        ManilaNotifier::new(world.peers()).tell(&job).await.expect("nothing to tell");
         assert_eq!(world.journal.take(), [""; 0], "{outcome:?}");
     };
     // Somebody has reset it, or it is gone.
@@ -110,7 +110,7 @@ async fn without_a_source_nobody_can_be_told() {
     let job = ended(&world, Outcome::Cancelled).await;
     set_task_state(&world, "data_copying_completing");
     world.database.with(|tables| drop(tables.instances.remove(SOURCE)));
-    MigrationNotifier::new(world.peers()).tell(&job).await.expect("is told");
+    ManilaNotifier::new(world.peers()).tell(&job).await.expect("is told");
     assert_eq!(world.journal.take(), ["task_state data_copying_cancelled"]);
 }
 
@@ -119,7 +119,7 @@ async fn a_job_that_cannot_be_read_is_given_up() {
     let world = World::new();
     let mut job = ended(&world, Outcome::Cancelled).await;
     job.origin.on_behalf.as_mut().expect("is Manila's").request = serde_json::json!({"version": 9});
-    let error = MigrationNotifier::new(world.peers()).tell(&job).await.expect_err("cannot be told");
+    let error = ManilaNotifier::new(world.peers()).tell(&job).await.expect_err("cannot be told");
     assert!(error.is_final && error.message.contains("reset-task-state"), "{error}");
     assert_eq!(world.journal.take(), [""; 0]);
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use manila::database::{
-    AccessRule, Database, DatabaseError, Mapping, NewRule, ServiceId, ServiceIdentity, ServiceRow, Share,
-    ShareInstance, TaskStateChange, UserMessage,
+    AccessRule, Backup, BackupChange, BackupEnd, BackupWork, Database, DatabaseError, ExportLocation, Mapping, NewRule,
+    QuotaSettings, ServiceId, ServiceIdentity, ServiceRow, Share, ShareInstance, TaskStateChange, UserMessage,
 };
 
 use super::{Journal, lock};
@@ -40,6 +40,15 @@ pub(crate) struct Tables {
     pub(crate) services: Vec<ServiceRow>,
     pub(crate) messages: BTreeMap<String, UserMessage>,
     pub(crate) beats: u64,
+    pub(crate) backups: BTreeMap<String, Backup>,
+    /// `share_backups.fail_reason`
+    pub(crate) reasons: BTreeMap<String, String>,
+    /// `shares.source_backup_id`
+    pub(crate) source_backups: BTreeMap<String, String>,
+    /// By their instance.
+    pub(crate) locations: BTreeMap<String, Vec<ExportLocation>>,
+    /// Of a release without backups.
+    pub(crate) has_no_backups: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -88,6 +97,29 @@ impl Tables {
     fn instance(&mut self, id: &str) -> Result<&mut ShareInstance, DatabaseError> {
         let missing = || DatabaseError::NotFound { what: "share instance", id: id.into() };
         self.instances.get_mut(id).ok_or_else(missing)
+    }
+
+    fn backups(&mut self) -> Result<&mut BTreeMap<String, Backup>, DatabaseError> {
+        if self.has_no_backups { Err(DatabaseError::NoBackups) } else { Ok(&mut self.backups) }
+    }
+
+    /// The share's instance and task state, where they are the backup's. Answers what was written.
+    fn free_share(&mut self, end: &BackupEnd) -> Option<String> {
+        let (busy, failed) = match end.work {
+            BackupWork::Create => ("backup_creating", "available"),
+            BackupWork::Restore => ("backup_restoring", "backup_restoring_error"),
+        };
+        if end.work == BackupWork::Restore && self.source_backups.get(&end.share_id) != Some(&end.backup_id) {
+            return None;
+        }
+        let is_busy = |instance: &&mut ShareInstance| {
+            instance.share_id == end.share_id && instance.status.as_deref() == Some(busy)
+        };
+        let instance = self.instances.values_mut().find(is_busy)?;
+        let to = if end.fail_reason.is_some() { failed } else { "available" };
+        instance.status = Some(to.into());
+        self.shares.get_mut(&end.share_id)?.task_state = None;
+        Some(format!("task_state NULL, share {to}"))
     }
 
     fn mappings_mut(&mut self) -> impl Iterator<Item = &mut Mapping> {
@@ -243,6 +275,126 @@ impl Database for FakeDatabase {
     async fn mappings(&self, mapping_ids: &[&str]) -> Result<Vec<Mapping>, DatabaseError> {
         let wanted = |mapping: &&mut Mapping| mapping_ids.contains(&mapping.id.as_str());
         self.call(|tables| Ok(tables.mappings_mut().filter(wanted).map(|mapping| mapping.clone()).collect())).await
+    }
+
+    async fn backup(&self, id: &str) -> Result<Option<Backup>, DatabaseError> {
+        self.call(|tables| Ok(tables.backups()?.get(id).cloned())).await
+    }
+
+    async fn backups_in(&self, statuses: &[&str]) -> Result<Vec<Backup>, DatabaseError> {
+        let wanted = |backup: &&Backup| backup.status.as_deref().is_some_and(|status| statuses.contains(&status));
+        self.call(|tables| Ok(tables.backups()?.values().filter(wanted).cloned().collect())).await
+    }
+
+    async fn shares_restored_from(&self, backup_id: &str) -> Result<Vec<String>, DatabaseError> {
+        self.call(|tables| {
+            let restoring = tables.instances.values().filter(|one| one.status.as_deref() == Some("backup_restoring"));
+            let shares = restoring.map(|instance| instance.share_id.clone());
+            Ok(shares.filter(|id| tables.source_backups.get(id).is_some_and(|from| from == backup_id)).collect())
+        })
+        .await
+    }
+
+    async fn export_locations(&self, instance_id: &str) -> Result<Vec<ExportLocation>, DatabaseError> {
+        self.call(|tables| Ok(tables.locations.get(instance_id).cloned().unwrap_or_default())).await
+    }
+
+    async fn begin_backup(&self, id: &str, status: &str, host: Option<&str>) -> Result<BackupChange, DatabaseError> {
+        self.call(|tables| {
+            let Some(backup) = tables.backups()?.get_mut(id) else { return Ok(BackupChange::Gone) };
+            if backup.status.as_deref() != Some(status) {
+                return Ok(BackupChange::Other(backup.status.clone()));
+            }
+            if backup.restore_progress.as_deref() == Some("100") && status == "restoring" {
+                backup.restore_progress = Some("0".into());
+            }
+            match host {
+                Some(host) if backup.host.as_deref() != Some(host) => {
+                    self.journal.note(format!("backup host {host}"));
+                    backup.host = Some(host.into());
+                    Ok(BackupChange::Changed)
+                }
+                _ => Ok(BackupChange::Same),
+            }
+        })
+        .await
+    }
+
+    async fn set_backup_progress(&self, id: &str, status: &str, percent: u8) -> Result<BackupChange, DatabaseError> {
+        self.call(|tables| {
+            let Some(backup) = tables.backups()?.get_mut(id) else { return Ok(BackupChange::Gone) };
+            if backup.status.as_deref() != Some(status) {
+                return Ok(BackupChange::Other(backup.status.clone()));
+            }
+            let column = if status == "restoring" { &mut backup.restore_progress } else { &mut backup.progress };
+            if column.as_ref().is_some_and(|is| is.parse::<u8>().is_ok_and(|is| is >= percent)) {
+                return Ok(BackupChange::Same);
+            }
+            self.journal.note(format!("progress {percent}"));
+            *column = Some(percent.to_string());
+            Ok(BackupChange::Changed)
+        })
+        .await
+    }
+
+    async fn end_backup(&self, end: &BackupEnd) -> Result<BackupChange, DatabaseError> {
+        self.call(|tables| {
+            tables.backups()?;
+            let share = if end.keeps_share { None } else { tables.free_share(end) };
+            if let Some(line) = &share {
+                self.journal.note(line);
+            }
+            let (status, to, column) = match end.work {
+                BackupWork::Create => ("creating", "error", "progress"),
+                BackupWork::Restore => ("restoring", "available", "restore_progress"),
+            };
+            let Some(backup) = tables.backups.get_mut(&end.backup_id) else { return Ok(BackupChange::Gone) };
+            if backup.status.as_deref() != Some(status) {
+                let other = BackupChange::Other(backup.status.clone());
+                return Ok(if share.is_some() { BackupChange::Changed } else { other });
+            }
+            let (to, percent) = match &end.fail_reason {
+                None => ("available", Some("100")),
+                Some(reason) => {
+                    tables.reasons.insert(end.backup_id.clone(), reason.clone());
+                    (to, end.is_lost.then_some("0"))
+                }
+            };
+            let progress = if column == "progress" { &mut backup.progress } else { &mut backup.restore_progress };
+            if let Some(percent) = percent {
+                *progress = Some(percent.into());
+            }
+            backup.status = Some(to.into());
+            let progress = progress.as_deref().unwrap_or("NULL");
+            self.journal.note(format!("backup {to}, {column} {progress}"));
+            Ok(BackupChange::Changed)
+        })
+        .await
+    }
+
+    async fn fail_deletion(&self, id: &str, reason: &str) -> Result<BackupChange, DatabaseError> {
+        self.call(|tables| {
+            let Some(backup) = tables.backups()?.get_mut(id) else { return Ok(BackupChange::Gone) };
+            if backup.status.as_deref() != Some("deleting") {
+                return Ok(BackupChange::Other(backup.status.clone()));
+            }
+            backup.status = Some("error_deleting".into());
+            tables.reasons.insert(id.into(), reason.into());
+            self.journal.note("backup error_deleting");
+            Ok(BackupChange::Changed)
+        })
+        .await
+    }
+
+    async fn delete_backup(&self, id: &str, _: &QuotaSettings) -> Result<BackupChange, DatabaseError> {
+        self.call(|tables| {
+            if tables.backups()?.remove(id).is_none() {
+                return Ok(BackupChange::Same);
+            }
+            self.journal.note("backup deleted");
+            Ok(BackupChange::Changed)
+        })
+        .await
     }
 
     async fn add_message(&self, message: &UserMessage) -> Result<bool, DatabaseError> {

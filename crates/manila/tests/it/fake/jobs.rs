@@ -10,6 +10,8 @@ use job::{
     AccessError, Control, Executor, Failure, FailureCode, Hold, Job, PassFigures, PassKind, ShareAccess, Side, Step,
     WorkEnding, WorkError, WorkEvent, WorkOrder, WorkResult,
 };
+use manila::BackupTask;
+use manila::backup::BackupAction;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
@@ -99,8 +101,13 @@ impl Executor for FakeExecutor {
 
 #[async_trait]
 impl ShareAccess for FakeExecutor {
-    fn needed(&self, _: &Job, _: PassKind) -> Vec<Hold> {
-        [Side::Source, Side::Dest].map(|side| Hold::Access { side, grant: String::new() }).into()
+    fn needed(&self, job: &Job, _: PassKind) -> Vec<Hold> {
+        let sides = match BackupTask::of(job) {
+            Some(backup) => Vec::from_iter(backup.instance_id.map(|_| backup.action)),
+            None => return [Side::Source, Side::Dest].map(|side| Hold::Access { side, grant: String::new() }).into(),
+        };
+        let side = |action| if action == BackupAction::Create { Side::Source } else { Side::Dest };
+        sides.into_iter().map(|action| Hold::Access { side: side(action), grant: String::new() }).collect()
     }
 
     async fn take(&self, _: &Job, hold: &Hold) -> Result<Hold, AccessError> {

@@ -14,7 +14,8 @@ pub(crate) use jobs::{FakeExecutor, Script};
 pub(crate) use share_manager::{FakeShareManager, Manner};
 pub(crate) use store::FakeStore;
 pub(crate) use world::{
-    DEST, PROJECT, SHARE, SOURCE, World, ask, failure, instance, request, share, start_args, state_of,
+    BACKUP, DEST, PROJECT, SHARE, SOURCE, World, ask, backup_args, failure, instance, request, restore_args, share,
+    start_args, state_of,
 };
 
 /// Writes and casts, one line each, the oldest first.

@@ -107,6 +107,7 @@ impl JobStore for FakeStore {
             let wanted = |job: &&Job| {
                 page.after.is_none_or(|after| job.id < after)
                     && (filter.states.is_empty() || filter.states.contains(&job.state.name()))
+                    && (filter.kinds.is_empty() || filter.kinds.contains(&job.spec.kind))
                     && (filter.name.is_none() || filter.name == job.spec.name)
                     && filter.requester.as_ref().is_none_or(|requester| *requester == job.origin.requester)
             };

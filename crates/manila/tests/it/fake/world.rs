@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use job::{Clock, DataService, Job, NodeName, Ports, Scheduling, Service};
-use manila::database::{Share, ShareInstance};
-use manila::{Endpoint, MigrationFollower, MigrationNotifier, Peers, Settings};
+use manila::database::{Backup, ExportLocation, QuotaSettings, Share, ShareInstance};
+use manila::settings::{BackupDriver, BackupSettings, MountedExport};
+use manila::{Endpoint, ManilaFollower, ManilaNotifier, Peers, Settings};
 use oslo::messaging::{Context, Handler, HandlerError, Request, RpcVersion};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
@@ -18,6 +19,7 @@ use super::{FakeDatabase, FakeExecutor, FakeShareManager, FakeStore, Journal};
 pub(crate) const SHARE: &str = "5a5e0000-0000-4000-8000-000000000001";
 pub(crate) const SOURCE: &str = "50ce0000-0000-4000-8000-000000000002";
 pub(crate) const DEST: &str = "de570000-0000-4000-8000-000000000003";
+pub(crate) const BACKUP: &str = "bac00000-0000-4000-8000-000000000004";
 pub(crate) const PROJECT: &str = "p1project";
 
 #[derive(Debug)]
@@ -86,6 +88,40 @@ pub(crate) fn settings() -> Settings {
         lock_path: None,
         message_ttl: Duration::from_hours(30 * 24),
         notify_on_success: false,
+        backup: BackupSettings {
+            driver: BackupDriver::Directory,
+            share_mount_template: "mount -vt %(proto)s %(options)s %(export)s %(path)s".into(),
+            share_unmount_template: "umount -v %(path)s".into(),
+            ignore_files: vec!["lost+found".into()],
+            protocol_access_mapping: [("ip".to_owned(), vec!["nfs".to_owned()])].into(),
+            create_update_interval: Duration::from_secs(10),
+            restore_update_interval: Duration::from_secs(10),
+            mount_tmp_location: "/mnt-b".into(),
+            export: Some(MountedExport {
+                export: "b.example:/backups".into(),
+                proto: "nfs".into(),
+                options: "-o nfsvers=4.1".into(),
+                mount_template: "mount -vt %(proto)s %(options)s %(export)s %(path)s".into(),
+                unmount_template: "umount -v %(path)s".into(),
+            }),
+            quota: QuotaSettings { is_counted: true, reservation_expire: Duration::from_hours(24) },
+        },
+    }
+}
+
+/// As manila-api leaves it before it asks for something.
+fn backup(status: &str) -> Backup {
+    Backup {
+        id: BACKUP.into(),
+        share_id: SHARE.into(),
+        project_id: Some(PROJECT.into()),
+        user_id: Some("u1user".into()),
+        size_gib: Some(1),
+        host: None,
+        topic: Some("manila-data".into()),
+        status: Some(status.into()),
+        progress: Some("0".into()),
+        restore_progress: Some("0".into()),
     }
 }
 
@@ -126,6 +162,23 @@ impl World {
         }
     }
 
+    /// A share with one instance, and a backup of it that somebody has just asked something about.
+    pub(crate) fn with_backup(status: &str, share_status: &str) -> Self {
+        let world = Self::new();
+        world.database.with(|tables| {
+            tables.shares.insert(SHARE.into(), share(None));
+            tables.instances.clear();
+            tables.instances.insert(SOURCE.into(), instance(SOURCE, "a@alpha#pool", share_status));
+            tables.backups.insert(BACKUP.into(), backup(status));
+            tables.source_backups.insert(SHARE.into(), BACKUP.into());
+            let location =
+                |path: &str, is_admin_only| ExportLocation { path: path.into(), is_admin_only, is_preferred: false };
+            let locations = vec![location("11.0.0.11:/tenants", false), location("11.0.0.11:/a share", true)];
+            tables.locations.insert(SOURCE.into(), locations);
+        });
+        world
+    }
+
     pub(crate) fn peers(&self) -> Peers {
         Peers {
             database: self.database.clone(),
@@ -143,12 +196,13 @@ impl World {
             store: self.store.clone(),
             executor: self.executor.clone(),
             access: self.executor.clone(),
-            notifier: Arc::new(MigrationNotifier::new(self.peers())),
-            follower: Arc::new(MigrationFollower::new(self.peers())),
+            notifier: Arc::new(ManilaNotifier::new(self.peers())),
+            follower: Arc::new(ManilaFollower::new(self.peers())),
             clock: self.clock.clone(),
         };
         let mut settings = job::Settings::new(NodeName::new("here"), &self.state_path);
         settings.scheduling = scheduling;
+        settings.known.repositories = vec![manila::backup::REPOSITORY.into()];
         Service::start(ports, settings).await.expect("starts")
     }
 
@@ -177,6 +231,10 @@ impl World {
         self.until(task_state, || self.database.task_state(SHARE).as_deref() == Some(task_state)).await;
     }
 
+    pub(crate) fn backup_row(&self) -> Backup {
+        self.database.with(|tables| tables.backups[BACKUP].clone())
+    }
+
     /// Until the end of the only job was told to everybody who wants to know.
     pub(crate) async fn until_told(&self) {
         self.until("told", || self.store.is_told(self.only_job().id)).await;
@@ -203,6 +261,20 @@ pub(crate) fn start_args() -> Value {
         "share_id": SHARE, "ignore_list": ["lost+found"], "share_instance_id": SOURCE, "dest_share_instance_id": DEST,
         "connection_info_src": info("11.0.0.11:/from"), "connection_info_dest": info("11.0.0.12:/to"),
     })
+}
+
+/// What manila-api sends, with columns that are old by then.
+pub(crate) fn backup_args() -> Value {
+    json!({"backup": {
+        "id": BACKUP, "deleted": "False", "share_id": SHARE, "project_id": "other", "status": "creating", "host": null,
+        "topic": null, "progress": "0", "backup_options": {},
+    }})
+}
+
+pub(crate) fn restore_args() -> Value {
+    let mut args = backup_args();
+    args.as_object_mut().expect("an object").insert("share_id".into(), SHARE.into());
+    args
 }
 
 pub(crate) fn request(method: &str, args: &Value) -> Request {
