@@ -4,6 +4,8 @@ use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 
+use backup::directory::DirectoryError;
+use backup::restic::{RepositoryError, StoreErrorClass};
 use copy::{CopyError, ErrorClass, FsError};
 use web::client::ClientError;
 use web::tokens::TokenError;
@@ -21,6 +23,12 @@ pub enum CliError {
     Usage(String),
     #[error("cannot open SOURCE `{}`", shown(.path))]
     OpenSource {
+        path: PathBuf,
+        #[source]
+        source: FsError,
+    },
+    #[error("cannot open PATH `{}`", shown(.path))]
+    OpenPath {
         path: PathBuf,
         #[source]
         source: FsError,
@@ -76,6 +84,22 @@ pub enum CliError {
         #[source]
         source: serde_json::Error,
     },
+    #[error("the command for the password, `{program}`, failed")]
+    PasswordCommand {
+        program: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot make the directory `{}`", shown(.path))]
+    MakeDir {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error("the repository `{}` lies inside {tree}", shown(.path))]
+    RepositoryInside { path: PathBuf, tree: &'static str },
+    #[error("DEST `{}` lies inside the repository", shown(.path))]
+    DestInRepository { path: PathBuf },
     #[error("cannot start the runtime")]
     Runtime(#[source] io::Error),
     #[error(transparent)]
@@ -90,6 +114,10 @@ pub enum CliError {
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Engine(#[from] CopyError),
+    #[error(transparent)]
+    Restic(#[from] RepositoryError),
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
 }
 
 impl CliError {
@@ -98,6 +126,9 @@ impl CliError {
             Self::Usage(_)
             | Self::InsideTree { .. }
             | Self::DestInsideSource { .. }
+            | Self::RepositoryInside { .. }
+            | Self::DestInRepository { .. }
+            | Self::Directory(DirectoryError::Id { .. })
             | Self::Spec { .. }
             | Self::Config(_)
             | Self::Engine(CopyError::Pattern { .. }) => Exit::Usage,
@@ -138,6 +169,7 @@ impl CliError {
         let hint = match self {
             Self::Usage(_) => "see `manila-data --help`",
             Self::OpenSource { source, .. } => return open_hint(*source, "SOURCE"),
+            Self::OpenPath { source, .. } => return open_hint(*source, "PATH"),
             Self::OpenDest { source, .. } if source.class == ErrorClass::NotFound => {
                 "DEST is made if it is missing, but not the directories above it: \
                  make them first, or check that the file system is mounted"
@@ -164,6 +196,15 @@ impl CliError {
             Self::Start(error) => return error.hint(),
             Self::Migrate(error) => return error.hint(),
             Self::Spec { .. } => "docs/service.md describes the format; `jobs show JOB --json` shows that of a job",
+            Self::Restic(error) => return restic_hint(error),
+            Self::Directory(error) => return directory_hint(error),
+            Self::RepositoryInside { .. } => {
+                "a backup of a repository in itself never ends, and a restore could destroy it: keep the repository \
+                 elsewhere, or leave it out with `--exclude`"
+            }
+            Self::DestInRepository { .. } => "name a DEST outside of the repository",
+            Self::PasswordCommand { .. } => "run it by hand: it must print the password, and nothing else",
+            Self::MakeDir { .. } => "make the directories above it first, or check that the file system is mounted",
             Self::Output(_) | Self::Signals(_) | Self::Read { .. } | Self::Runtime(_) => return None,
         };
         Some(hint.into())
@@ -230,6 +271,44 @@ fn report_hint(error: &io::Error) -> Option<String> {
             "make room, or write only what changed: `--report-entries changes`".into()
         }
         io::ErrorKind::InvalidInput => "name a regular file; for a stream use `--json`".into(),
+        _ => return None,
+    })
+}
+
+fn restic_hint(error: &RepositoryError) -> Option<String> {
+    let hint = match error {
+        RepositoryError::NoRepository { .. } => {
+            "`backup create --init` makes a repository; one of plain directories needs `--format directory`"
+        }
+        RepositoryError::WrongPassword { .. } => "look at the file or command that the password comes from",
+        RepositoryError::NoSnapshot { .. } | RepositoryError::AmbiguousSnapshot { .. } => {
+            "`manila-data backup list` shows the backups that there are"
+        }
+        RepositoryError::Damaged { .. } => "`manila-data backup check` names everything that is damaged",
+        RepositoryError::NoSuchPath { .. } => "paths are those below the directory that the backup is of",
+        RepositoryError::Source(CopyError::OpenSource(error)) => return open_hint(*error, "PATH"),
+        RepositoryError::Store(error) => match error.class {
+            StoreErrorClass::NotFound => "check the spelling of the repository, and whether its file system is mounted",
+            StoreErrorClass::Denied => "check the rights, or the user and key that the storage is to be reached with",
+            StoreErrorClass::NoSpace => "make room; what is in the repository already is sound",
+            StoreErrorClass::Transient => "the storage does not answer as it should: try again when it does",
+            _ => return None,
+        },
+        RepositoryError::Panicked => {
+            "this is a defect of manila-data: please report it with the lines above; the repository is sound"
+        }
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+fn directory_hint(error: &DirectoryError) -> Option<String> {
+    Some(match error {
+        DirectoryError::NotFound(_) => "`manila-data backup list` shows the backups that there are".into(),
+        DirectoryError::Open { .. } => "check the spelling of the repository, and whether its file system is mounted; \
+             `backup create --init` makes its directory"
+            .into(),
+        DirectoryError::Copy(error) => return engine_hint(error),
         _ => return None,
     })
 }

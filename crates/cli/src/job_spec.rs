@@ -1,6 +1,7 @@
 //! From arguments to the specification of a job: the one place for both `jobs create` and `migrate`.
 
 use std::io::Read as _;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,12 +9,15 @@ use job::spec::{
     Cutover, Devices, Endpoint, Hash, MigratePlan, Mover, OnFault, OnLoss, Options, RateLimits, ReportEntries, Sparse,
     Sync, Verify, Webhook,
 };
-use job::{JobSpec, Kind, Sensitive, is_secret_key};
+use job::{BackupPlan, JobSpec, Keep, Kind, Sensitive, is_secret_key};
 
+use crate::args::backup::KeepArgs;
 use crate::args::engine::{
     DeleteArgs, DevicesArg, HashArg, MoverArg, OnFaultArg, OnLossArg, SparseArg, SyncArg, VerifyArg,
 };
-use crate::args::jobs::{CreateArgs, EndpointArgs, JobOptionArgs, KindArg, PassArgs, ReportEntriesArg};
+use crate::args::jobs::{
+    CreateArgs, EndpointArgs, JobOptionArgs, JobRepositoryArgs, KindArg, PassArgs, ReportEntriesArg,
+};
 use crate::error::CliError;
 use crate::plan::shown;
 
@@ -25,11 +29,12 @@ pub fn of_create(args: &CreateArgs) -> Result<JobSpec, CliError> {
     if let Some(file) = &args.spec {
         return read_spec(file);
     }
-    let (Some(kind), Some(source), Some(dest)) = (args.kind, &args.source, &args.dest) else {
-        return Err(CliError::Usage("a job has a KIND, a SOURCE and a DEST, or a `--spec`".into()));
+    let Some(kind) = args.kind.map(Kind::from) else {
+        return Err(CliError::Usage("a job has a KIND, or a `--spec`".into()));
     };
-    let (source, dest) = endpoints(&args.endpoints, source, dest)?;
-    let mut spec = JobSpec::new(kind.into(), source, dest);
+    let (source, dest) = sides(args, kind)?;
+    let mut spec = JobSpec::new(kind, source, dest);
+    spec.backup = kind.repository_side().map(|_| backup_plan(&args.repository, &args.keep));
     spec.name.clone_from(&args.name);
     spec.options = options(&args.options, Hash::Xxh3)?;
     let DeleteArgs { delete, max_delete } = args.deletion;
@@ -56,6 +61,66 @@ pub fn of_create(args: &CreateArgs) -> Result<JobSpec, CliError> {
         spec.webhook = Some(Webhook { url: url.clone(), secret: secret.map(Sensitive::secret) });
     }
     Ok(spec)
+}
+
+/// What a job of this kind works on.
+fn sides(args: &CreateArgs, kind: Kind) -> Result<(Endpoint, Endpoint), CliError> {
+    let word = kind.as_str();
+    let usage = |text: String| Err(CliError::Usage(text));
+    let Some(side) = kind.repository_side() else {
+        if args.repository.repository.is_some() {
+            return usage(format!("`--repository` is not for a job of kind {word}"));
+        }
+        return match (&args.source, &args.dest) {
+            (Some(source), Some(dest)) => endpoints(&args.endpoints, source, dest),
+            _ => usage(format!("a job of kind {word} has a SOURCE and a DEST")),
+        };
+    };
+    let Some(name) = args.repository.repository.clone() else {
+        return usage(format!("a job of kind {word} has a `--repository`, by its name in the service's configuration"));
+    };
+    let repository = Endpoint::Repository { name };
+    let tree = match (&args.source, &args.dest) {
+        (Some(_), Some(_)) => return usage(format!("a job of kind {word} has one directory at most")),
+        (Some(tree), None) if matches!(kind, Kind::Backup) => source_side(&args.endpoints).endpoint(tree)?,
+        (Some(tree), None) if matches!(kind, Kind::Restore) => dest_side(&args.endpoints).endpoint(tree)?,
+        (Some(_), None) => return usage(format!("a job of kind {word} has a `--repository`, and no directory")),
+        (None, _) if matches!(kind, Kind::Backup | Kind::Restore) => {
+            return usage(format!("a job of kind {word} has a directory beside its `--repository`"));
+        }
+        (None, _) => Endpoint::None,
+    };
+    Ok(match side {
+        job::Side::Source => (repository, tree),
+        job::Side::Dest => (tree, repository),
+    })
+}
+
+fn backup_plan(args: &JobRepositoryArgs, keep: &KeepArgs) -> BackupPlan {
+    BackupPlan {
+        subdir: args.repository_subdir.clone(),
+        id: args.id.clone(),
+        share: args.share.clone(),
+        tags: args.tag.clone(),
+        init: args.init,
+        paths: args.path.clone(),
+        read_data_percent: args.read_data,
+        keep: self::keep(keep),
+        ..BackupPlan::default()
+    }
+}
+
+/// Which backups stay.
+pub fn keep(args: &KeepArgs) -> Keep {
+    let count = |count: Option<NonZeroU32>| count.map(Into::into);
+    Keep {
+        last: count(args.last),
+        hourly: count(args.hourly),
+        daily: count(args.daily),
+        weekly: count(args.weekly),
+        monthly: count(args.monthly),
+        yearly: count(args.yearly),
+    }
 }
 
 /// The options that every kind of job has.
@@ -138,23 +203,27 @@ pub fn passes(args: &PassArgs) -> MigratePlan {
 
 /// SOURCE and DEST: directories, or what is to be mounted.
 pub fn endpoints(args: &EndpointArgs, source: &Path, dest: &Path) -> Result<(Endpoint, Endpoint), CliError> {
-    let source = Side {
+    Ok((source_side(args).endpoint(source)?, dest_side(args).endpoint(dest)?))
+}
+
+fn source_side(args: &EndpointArgs) -> Side<'_> {
+    Side {
         name: "source",
         fs_type: args.source_type.as_deref(),
         options: &args.source_option,
         option_file: args.source_option_file.as_deref(),
         subdir: args.source_subdir.as_deref(),
     }
-    .endpoint(source)?;
-    let dest = Side {
+}
+
+fn dest_side(args: &EndpointArgs) -> Side<'_> {
+    Side {
         name: "dest",
         fs_type: args.dest_type.as_deref(),
         options: &args.dest_option,
         option_file: args.dest_option_file.as_deref(),
         subdir: args.dest_subdir.as_deref(),
     }
-    .endpoint(dest)?;
-    Ok((source, dest))
 }
 
 struct Side<'a> {
@@ -239,6 +308,11 @@ impl From<KindArg> for Kind {
             KindArg::Copy => Self::Copy,
             KindArg::Migrate => Self::Migrate,
             KindArg::Verify => Self::Verify,
+            KindArg::Backup => Self::Backup,
+            KindArg::Restore => Self::Restore,
+            KindArg::Delete => Self::Delete,
+            KindArg::Check => Self::Check,
+            KindArg::Prune => Self::Prune,
         }
     }
 }
@@ -306,6 +380,51 @@ mod tests {
             s.schedule.priority == -2 && s.schedule.start_after < s.schedule.deadline
         });
         check("--name home --webhook https://x.example/", |s| s.name.is_some() && s.webhook.is_some());
+    }
+
+    #[test]
+    fn jobs_on_a_repository_have_the_sides_of_their_kind() {
+        let directory = |path: &str| Endpoint::Directory { path: path.into() };
+        let repository = || Endpoint::Repository { name: "nightly".into() };
+        let check = |line: &str, source: Endpoint, dest: Endpoint, test: fn(&BackupPlan) -> bool| {
+            let spec = create(line).expect(line);
+            assert_eq!((&spec.source, &spec.dest), (&source, &dest), "{line}");
+            assert!(spec.backup.as_ref().is_some_and(test), "{line}: {spec:?}");
+        };
+        check(
+            "backup /s --repository nightly --id b1 --share home --tag t --init --repository-subdir p",
+            directory("/s"),
+            repository(),
+            |b| {
+                b.id.as_deref() == Some("b1")
+                    && b.share.as_deref() == Some("home")
+                    && b.tags == ["t"]
+                    && b.init
+                    && b.subdir.is_some()
+            },
+        );
+        check("restore /d --repository nightly --id latest --path a/b", repository(), directory("/d"), |b| {
+            b.paths == [PathBuf::from("a/b")]
+        });
+        check("delete --repository nightly --id b1", Endpoint::None, repository(), |b| b.id.is_some());
+        check("check --repository nightly --read-data 10", repository(), Endpoint::None, |b| b.read_data_percent == 10);
+        check("prune --repository nightly --keep-last 2 --keep-yearly 3", Endpoint::None, repository(), |b| {
+            b.keep == Keep { last: Some(2), yearly: Some(3), ..Keep::default() }
+        });
+        let spec = create("restore h:/x --dest-type nfs --repository nightly --id x").expect("a specification");
+        assert!(matches!(spec.dest, Endpoint::Mount { .. }), "{spec:?}");
+        for wrong in [
+            "copy /s",
+            "copy /s /d --repository nightly",
+            "backup /s",
+            "backup --repository nightly",
+            "backup /s /d --repository nightly",
+            "restore --repository nightly --id x",
+            "check /s --repository nightly",
+        ] {
+            let error = create(wrong).expect_err(wrong);
+            assert_eq!(error.exit(), crate::exit::Exit::Usage, "{wrong}");
+        }
     }
 
     #[test]

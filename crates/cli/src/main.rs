@@ -13,6 +13,7 @@ mod job_spec;
 mod paths;
 mod plan;
 mod report_file;
+mod repository;
 mod serve;
 mod signals;
 #[cfg(test)]

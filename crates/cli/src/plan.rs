@@ -11,10 +11,11 @@ use copy::{
 };
 
 use crate::args::engine::{
-    CopyArgs, DevicesArg, EntriesArg, HashArg, MoverArg, OnFaultArg, OnLossArg, OutputArgs, SelectionArgs, SparseArg,
-    SpeedArgs, SyncArg, VerifyArg, VerifyArgs,
+    CopyArgs, DevicesArg, EntriesArg, HashArg, MoverArg, OnFaultArg, OnLossArg, OutputArgs, PolicyArgs, SelectionArgs,
+    SparseArg, SpeedArgs, SyncArg, VerifyArg, VerifyArgs,
 };
 use crate::error::CliError;
+use crate::repository::RepositoryEnvironment;
 
 /// Environment that decides about defaults, read once at the border.
 #[derive(Clone, Debug, Default)]
@@ -22,12 +23,18 @@ pub struct Environment {
     pub is_root: bool,
     pub state_home: Option<PathBuf>,
     pub home: Option<PathBuf>,
+    pub repository: RepositoryEnvironment,
 }
 
 impl Environment {
     pub fn read() -> Self {
         let path = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        Self { is_root: rustix::process::geteuid().is_root(), state_home: path("XDG_STATE_HOME"), home: path("HOME") }
+        Self {
+            is_root: rustix::process::geteuid().is_root(),
+            state_home: path("XDG_STATE_HOME"),
+            home: path("HOME"),
+            repository: RepositoryEnvironment::read(),
+        }
     }
 
     /// Where runs are remembered when nobody says otherwise; none without a home.
@@ -37,6 +44,15 @@ impl Environment {
         }
         let home = || self.home.as_ref().map(|home| home.join(".local/state"));
         self.state_home.clone().or_else(home).map(|dir| dir.join("manila-data"))
+    }
+
+    /// Where a run is remembered, if it is.
+    pub fn place_of_state(&self, named: Option<PathBuf>, is_forgotten: bool) -> StateDir {
+        match named {
+            _ if is_forgotten => StateDir::None,
+            Some(dir) => StateDir::Named(dir),
+            None => self.state_dir().map_or(StateDir::None, StateDir::Default),
+        }
     }
 }
 
@@ -73,11 +89,7 @@ pub struct VerifyPlan {
 pub fn copy_plan(args: CopyArgs, environment: &Environment) -> Result<CopyPlan, CliError> {
     let filter = filter(&args.selection)?;
     // A dry run leaves no trace anywhere.
-    let state_dir = match args.state_dir {
-        _ if args.no_state || args.dry_run => StateDir::None,
-        Some(dir) => StateDir::Named(dir),
-        None => environment.state_dir().map_or(StateDir::None, StateDir::Default),
-    };
+    let state_dir = environment.place_of_state(args.state_dir, args.no_state || args.dry_run);
     let hash = match args.hash {
         // Nothing passes by in a dry run.
         _ if args.dry_run => None,
@@ -96,19 +108,10 @@ pub fn copy_plan(args: CopyArgs, environment: &Environment) -> Result<CopyPlan, 
     }
     let options = CopyOptions {
         filter,
-        compare: if args.policy.checksum { Compare::Content } else { Compare::SizeAndTime },
-        delete: match (args.deletion.delete, args.deletion.max_delete) {
-            (false, _) => Delete::Never,
-            (true, max) => Delete::Extraneous { max_entries: max.unwrap_or(u64::MAX) },
-        },
-        on_fault: match args.policy.on_fault {
-            OnFaultArg::Continue => OnFault::Continue,
-            OnFaultArg::Stop => OnFault::Stop,
-        },
-        on_loss: match args.policy.on_loss {
-            OnLossArg::Report => OnLoss::Report,
-            OnLossArg::Fail => OnLoss::Fail,
-        },
+        compare: compare(&args.policy),
+        delete: delete(args.deletion.delete, args.deletion.max_delete),
+        on_fault: on_fault(args.policy.on_fault),
+        on_loss: on_loss(args.policy.on_loss),
         devices: devices(args.selection.devices),
         sparse: match args.transfer.sparse {
             SparseArg::Auto => Sparse::Auto,
@@ -116,11 +119,7 @@ pub fn copy_plan(args: CopyArgs, environment: &Environment) -> Result<CopyPlan, 
             SparseArg::Keep => Sparse::Keep,
         },
         movers,
-        verify: match args.verify {
-            VerifyArg::None => Verify::None,
-            VerifyArg::Attributes => Verify::Attributes,
-            VerifyArg::Content => Verify::Content,
-        },
+        verify: verify(args.verify),
         hash,
         verify_hash: None,
         sync: match args.transfer.sync {
@@ -162,7 +161,7 @@ pub fn verify_plan(args: VerifyArgs) -> Result<VerifyPlan, CliError> {
     Ok(VerifyPlan { source: args.source, dest: args.dest, report: args.output.report, options })
 }
 
-fn filter(selection: &SelectionArgs) -> Result<Filter, CliError> {
+pub fn filter(selection: &SelectionArgs) -> Result<Filter, CliError> {
     for name in &selection.ignore {
         if !is_plain_name(name.as_bytes()) {
             let shown = shown(name);
@@ -175,7 +174,37 @@ fn filter(selection: &SelectionArgs) -> Result<Filter, CliError> {
     Ok(Filter::new(&names, &selection.exclude, &selection.include)?)
 }
 
-fn records(output: &OutputArgs) -> Records {
+pub fn compare(policy: &PolicyArgs) -> Compare {
+    if policy.checksum { Compare::Content } else { Compare::SizeAndTime }
+}
+
+pub fn delete(deletes: bool, max: Option<u64>) -> Delete {
+    if deletes { Delete::Extraneous { max_entries: max.unwrap_or(u64::MAX) } } else { Delete::Never }
+}
+
+pub fn on_fault(arg: OnFaultArg) -> OnFault {
+    match arg {
+        OnFaultArg::Continue => OnFault::Continue,
+        OnFaultArg::Stop => OnFault::Stop,
+    }
+}
+
+pub fn on_loss(arg: OnLossArg) -> OnLoss {
+    match arg {
+        OnLossArg::Report => OnLoss::Report,
+        OnLossArg::Fail => OnLoss::Fail,
+    }
+}
+
+pub fn verify(arg: VerifyArg) -> Verify {
+    match arg {
+        VerifyArg::None => Verify::None,
+        VerifyArg::Attributes => Verify::Attributes,
+        VerifyArg::Content => Verify::Content,
+    }
+}
+
+pub fn records(output: &OutputArgs) -> Records {
     match (&output.report, output.report_entries) {
         (None, _) => Records::None,
         (Some(_), EntriesArg::Changes) => Records::Changes,
@@ -183,7 +212,7 @@ fn records(output: &OutputArgs) -> Records {
     }
 }
 
-fn limits(speed: &SpeedArgs) -> Limits {
+pub fn limits(speed: &SpeedArgs) -> Limits {
     Limits {
         workers: speed.workers.map(NonZeroUsize::get),
         bandwidth_bytes_per_second: speed.bandwidth_limit,
@@ -191,7 +220,7 @@ fn limits(speed: &SpeedArgs) -> Limits {
     }
 }
 
-fn devices(arg: DevicesArg) -> Devices {
+pub fn devices(arg: DevicesArg) -> Devices {
     match arg {
         DevicesArg::Recreate => Devices::Recreate,
         DevicesArg::Skip => Devices::Skip,

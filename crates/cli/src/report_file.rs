@@ -167,6 +167,7 @@ mod tests {
             action: Some(Action::Created),
             mover: None,
             size_bytes: 0,
+            mtime: None,
             copied_bytes: 0,
             checksum: None,
             losses: Vec::new(),

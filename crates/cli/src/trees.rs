@@ -17,6 +17,14 @@ pub fn open_source(path: &Path) -> Result<LocalTree, CliError> {
     })
 }
 
+/// Opens the tree that a backup is made of.
+pub fn open_path(path: &Path) -> Result<LocalTree, CliError> {
+    LocalTree::open_source(path).map_err(|error| match error {
+        CopyError::OpenSource(source) => CliError::OpenPath { path: path.into(), source },
+        other => other.into(),
+    })
+}
+
 /// Opens the destination of a comparison: for reading, so that it must be there and is not changed.
 pub fn open_copy(path: &Path) -> Result<LocalTree, CliError> {
     LocalTree::open_source(path).map_err(|error| dest_error(path, error))

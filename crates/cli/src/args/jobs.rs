@@ -9,8 +9,9 @@ use clap::{Args, Subcommand, ValueEnum, ValueHint};
 use job::spec::BandwidthWindow;
 use job::{EventSeq, JobId};
 
+use super::backup::KeepArgs;
 use super::engine::{DeleteArgs, HashArg, PolicyArgs, SelectionArgs, SpeedArgs, TransferArgs, VerifyArg};
-use super::{CHECKS, ENDPOINTS, OUTPUT, PASSES, POLICY, SCHEDULE, SELECTION, SERVICE, SPEED};
+use super::{CHECKS, ENDPOINTS, OUTPUT, PASSES, POLICY, REPOSITORY, SCHEDULE, SELECTION, SERVICE, SPEED};
 use crate::ui::units::parse_rate;
 
 #[derive(Debug, Args)]
@@ -19,6 +20,12 @@ pub struct JobsArgs {
     pub connect: ConnectArgs,
     #[command(subcommand)]
     pub command: JobsCommand,
+}
+
+#[derive(Debug, Args)]
+pub struct SchedulesArgs {
+    #[command(flatten)]
+    pub connect: ConnectArgs,
 }
 
 /// How the service is reached.
@@ -54,7 +61,7 @@ pub enum JobsCommand {
     /// Make a job
     ///
     /// SOURCE and DEST are directories of the service's machine; with `--source-type` or `--dest-type` they are what
-    /// the service is to mount. Secrets of mounts never stand on a command line: put them into a file of
+    /// the service is to mount. With `--repository` there is one of them, or none (delete, check, prune). Secrets of mounts never stand on a command line: put them into a file of
     /// `--source-option-file` or into the specification of `--spec`.
     Create(Box<CreateArgs>),
     /// Show the progress of jobs until they have ended
@@ -110,6 +117,11 @@ pub enum KindArg {
     Copy,
     Migrate,
     Verify,
+    Backup,
+    Restore,
+    Delete,
+    Check,
+    Prune,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -209,14 +221,14 @@ pub enum ReportEntriesArg {
 
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// What is to be done: copy, migrate or verify
+    /// What is to be done: copy, migrate, verify; or with `--repository` backup, restore, delete, check, prune
     #[arg(value_name = "KIND", value_enum, required_unless_present = "spec", hide_possible_values = true)]
     pub kind: Option<KindArg>,
-    /// Directory, or what is mounted with `--source-type`
-    #[arg(value_name = "SOURCE", required_unless_present = "spec", value_parser = ValueParser::path_buf())]
+    /// Directory, or what is mounted with `--source-type`; of `restore`, DEST stands here
+    #[arg(value_name = "SOURCE", value_parser = ValueParser::path_buf())]
     pub source: Option<PathBuf>,
-    /// Directory, or what is mounted with `--dest-type`
-    #[arg(value_name = "DEST", required_unless_present = "spec", value_parser = ValueParser::path_buf())]
+    /// Directory, or what is mounted with `--dest-type`; not with `--repository`
+    #[arg(value_name = "DEST", value_parser = ValueParser::path_buf())]
     pub dest: Option<PathBuf>,
     /// The whole job as JSON, from FILE or from standard input (-), instead of all other options
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, help_heading = ENDPOINTS)]
@@ -234,6 +246,10 @@ pub struct CreateArgs {
 
     #[command(flatten)]
     pub endpoints: EndpointArgs,
+    #[command(flatten)]
+    pub repository: JobRepositoryArgs,
+    #[command(flatten)]
+    pub keep: KeepArgs,
     /// Change nothing; report what would be done
     #[arg(short = 'n', long, help_heading = POLICY)]
     pub dry_run: bool,
@@ -274,6 +290,36 @@ pub struct CreateArgs {
     /// File with the key of the webhook's signature [default: the service's own key]
     #[arg(long, value_name = "FILE", requires = "webhook", value_hint = ValueHint::FilePath, help_heading = SCHEDULE)]
     pub webhook_secret_file: Option<PathBuf>,
+}
+
+/// What a job does with a repository of backups.
+#[derive(Debug, Args)]
+pub struct JobRepositoryArgs {
+    /// Repository of the service's configuration, by its name there
+    #[arg(long, value_name = "NAME", help_heading = REPOSITORY)]
+    pub repository: Option<String>,
+    /// A directory below it that is the repository, instead of all of it
+    #[arg(long, value_name = "DIR", requires = "repository", help_heading = REPOSITORY)]
+    pub repository_subdir: Option<PathBuf>,
+    /// Make the repository where there is none (backup)
+    #[arg(long, requires = "repository", help_heading = REPOSITORY)]
+    pub init: bool,
+    /// Which backup: the name it has or gets; of restic also the beginning of a snapshot's identifier, or `latest`
+    #[arg(long, value_name = "ID", requires = "repository", help_heading = REPOSITORY)]
+    pub id: Option<String>,
+    /// What the backup is of; backups of one share build on each other (restic)
+    #[arg(long, value_name = "NAME", requires = "repository", help_heading = REPOSITORY)]
+    pub share: Option<String>,
+    /// Tag the snapshot (backup, restic); may be repeated
+    #[arg(long, value_name = "TAG", requires = "repository", help_heading = REPOSITORY)]
+    pub tag: Vec<String>,
+    /// Only this path of the backup, and what is below it (restore); may be repeated
+    #[arg(long, value_name = "PATH", requires = "repository", help_heading = REPOSITORY)]
+    pub path: Vec<PathBuf>,
+    /// Read so much of the data, in percent (check)
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, hide_default_value = true, requires = "repository")]
+    #[arg(value_parser = clap::value_parser!(u8).range(0..=100), help_heading = REPOSITORY)]
+    pub read_data: u8,
 }
 
 /// The passes of a migration.

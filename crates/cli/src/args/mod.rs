@@ -1,5 +1,6 @@
 //! The command line as it is typed. What it means is in `plan`.
 
+pub mod backup;
 pub mod engine;
 pub mod jobs;
 pub mod locations;
@@ -11,8 +12,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 
+use self::backup::BackupArgs;
 use self::engine::{CopyArgs, VerifyArgs};
-use self::jobs::JobsArgs;
+use self::jobs::{JobsArgs, SchedulesArgs};
 use self::manila::ManilaArgs;
 use self::migrate::MigrateArgs;
 use self::service::{ConfigCommand, DoctorArgs, ServeArgs, TokenCommand};
@@ -26,6 +28,8 @@ const OUTPUT: &str = "Output";
 const ADVANCED: &str = "Advanced";
 const ENDPOINTS: &str = "Endpoints";
 const PASSES: &str = "Passes";
+const REPOSITORY: &str = "Repository";
+const RETENTION: &str = "Retention";
 const SCHEDULE: &str = "Schedule";
 const SERVICE: &str = "Service";
 const CONFIGURATION: &str = "Configuration";
@@ -100,6 +104,13 @@ pub enum Command {
     /// trees are compared, content included.
     #[command(after_help = MORE, after_long_help = format!("{MIGRATE_EXAMPLES}\n\n{}", exit::HELP))]
     Migrate(Box<MigrateArgs>),
+    /// Make, restore, check and remove backups.
+    ///
+    /// A repository of backups is a restic repository (incremental, deduplicated, compressed, encrypted; restic itself
+    /// can read it), or a directory that holds a directory for each backup, as Manila's NFS backup driver keeps them.
+    #[command(after_help = MORE, after_long_help = exit::HELP)]
+    #[command(arg_required_else_help = true, subcommand_required = true)]
+    Backup(Box<BackupArgs>),
     /// Run the data service without OpenStack (`--manila`: with it).
     ///
     /// Takes jobs over a unix socket (and over TCP where the configuration says so), carries them out in worker
@@ -110,6 +121,11 @@ pub enum Command {
     #[command(after_help = JOBS_EXAMPLES, after_long_help = format!("{JOBS_EXAMPLES}\n\n{}", exit::HELP))]
     #[command(arg_required_else_help = true, subcommand_required = true)]
     Jobs(Box<JobsArgs>),
+    /// List the schedules of a service, and when they fire next.
+    ///
+    /// A schedule makes a job again and again: a section [schedule:NAME] of the configuration. Times are those of the
+    /// schedule's time zone.
+    Schedules(Box<SchedulesArgs>),
     /// Make and remove the tokens of the REST interface.
     #[command(subcommand, arg_required_else_help = true)]
     Token(TokenCommand),

@@ -129,7 +129,7 @@ fn stdout(output: &OutputArgs, is_dry: bool) -> Stdout {
 /// Makes the state directory where it is missing, readable to its owner alone: it names files of other people.
 ///
 /// A default that cannot be used is given up with a warning; what the user named must work.
-fn make_state_dir(plan: &CopyPlan, reach: Reach) -> Result<(Option<PathBuf>, Option<String>), CliError> {
+pub(super) fn make_state_dir(plan: &CopyPlan, reach: Reach) -> Result<(Option<PathBuf>, Option<String>), CliError> {
     let inside = |dir: &Path| trees::refuse_inside("state directory", dir, &plan.source, &plan.dest, reach);
     let dir = match &plan.state_dir {
         StateDir::None => return Ok((None, None)),

@@ -1,5 +1,6 @@
 //! The commands: each wires arguments, engine and output, and says how the process ends.
 
+mod backup;
 mod completions;
 mod config;
 mod copy;
@@ -7,6 +8,7 @@ mod doctor;
 mod jobs;
 mod man;
 pub mod migrate;
+mod schedules;
 mod token;
 mod verify;
 
@@ -15,6 +17,7 @@ use std::sync::Arc;
 
 use clap::CommandFactory as _;
 
+use crate::args::backup::BackupCommand;
 use crate::args::engine::OutputArgs;
 use crate::args::manila::ManilaArgs;
 use crate::args::service::{ConfigCommand, TokenCommand};
@@ -41,7 +44,12 @@ pub fn run(cli: Cli) -> Exit {
         Command::Copy(args) => (volume(args.output.quiet, args.output.json), args.output.json),
         Command::Verify(args) => (volume(args.output.quiet, args.output.json), args.output.json),
         Command::Migrate(args) => (volume(args.quiet, args.json), args.json),
+        Command::Backup(args) => {
+            let (quiet, json) = args.command.output();
+            (volume(quiet, json), json)
+        }
         Command::Jobs(args) => (volume(false, args.connect.json), args.connect.json),
+        Command::Schedules(args) => (volume(false, args.connect.json), args.connect.json),
         Command::Token(command) => {
             let (TokenCommand::Create { file, .. } | TokenCommand::List { file } | TokenCommand::Remove { file, .. }) =
                 command;
@@ -56,13 +64,19 @@ pub fn run(cli: Cli) -> Exit {
     };
     let console = Arc::new(Console::new(palette, volume));
     // Whoever looks at a list may stop reading it (`head`); a run whose events nobody takes has failed.
-    let is_look = matches!(command, Command::Jobs(_) | Command::Token(_) | Command::Config(_));
+    let is_look = match &command {
+        Command::Jobs(_) | Command::Schedules(_) | Command::Token(_) | Command::Config(_) => true,
+        Command::Backup(args) => matches!(args.command, BackupCommand::List(_) | BackupCommand::Show(_)),
+        _ => false,
+    };
     let result = match command {
         Command::Copy(args) => copy::run(*args, &Environment::read(), &console, &output),
         Command::Verify(args) => verify::run(*args, &console, &output),
         Command::Migrate(args) => migrate::run(&args, &Environment::read(), &console, &output),
+        Command::Backup(args) => backup::run(&args.command, &Environment::read(), &console, &output),
         Command::Serve(args) => crate::serve::run(&Overrides::of_serve(&args)),
         Command::Jobs(args) => jobs::run(*args, &console, &output),
+        Command::Schedules(args) => schedules::run(&args, &console, &output),
         Command::Token(command) => token::run(command, &console, &output),
         Command::Config(command) => config::run(&command, &console, &output),
         Command::Doctor(args) => doctor::run(&args, palette),

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use oslo::config::{Kind, OptionDef};
 
-use super::options::{HOOK_OPTIONS, HOOK_PREFIX, OPTIONS};
+use super::options::{OPTIONS, of_named};
 
 const COLUMNS: usize = 100;
 
-const GROUPS: [(&str, &str); 4] = [
+const GROUPS: [(&str, &str); 6] = [
     ("DEFAULT", "The service as a whole, and its log."),
     ("data_service", "Jobs: how many, how long, and how their workers are kept in."),
     ("api", "The REST interface."),
@@ -16,11 +16,13 @@ const GROUPS: [(&str, &str); 4] = [
         "hook:NAME",
         "A program that makes the source of a migration read-only; there may be any number, each with its name.",
     ),
+    ("repository:NAME", "A repository of backups that jobs may name; there may be any number, each with its name."),
+    ("schedule:NAME", "A job that is made again and again; there may be any number, each with its name."),
 ];
 
 fn options_of(group: &str) -> Vec<OptionDef> {
-    if group.starts_with(HOOK_PREFIX) {
-        return HOOK_OPTIONS.to_vec();
+    if let Some(options) = of_named(group) {
+        return options.to_vec();
     }
     OPTIONS.iter().filter(|def| def.group == group).copied().collect()
 }
@@ -33,8 +35,8 @@ pub fn sample() -> String {
          # after a value; `$name` is the value of another option, `$$` a dollar sign.\n",
     );
     for (group, about) in GROUPS {
-        // A group without a name would be a hook that somebody forgot to name.
-        let comment = if group.starts_with(HOOK_PREFIX) { "#" } else { "" };
+        // `NAME` is no name that somebody gave.
+        let comment = if of_named(group).is_some() { "#" } else { "" };
         let _ = writeln!(text, "\n{comment}[{group}]\n# {about}");
         for def in options_of(group) {
             text.push('\n');
@@ -74,7 +76,7 @@ fn wrapped(text: &str, columns: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::options::is_reloaded;
+    use crate::config::options::{NAMED, is_reloaded};
 
     /// The page `docs/configuration.md`.
     fn reference() -> String {
@@ -111,9 +113,9 @@ mod tests {
 
     #[test]
     fn every_option_is_explained_in_whole_sentences() {
-        for def in OPTIONS.iter().chain(&HOOK_OPTIONS) {
+        for def in OPTIONS.iter().chain(NAMED.into_iter().flat_map(|(_, options)| options)) {
             assert!(def.help.ends_with('.') && !def.help.contains('\n'), "{}", def.name);
-            assert!(GROUPS.iter().any(|(group, _)| *group == def.group) || def.group == HOOK_PREFIX, "{}", def.group);
+            assert!(GROUPS.iter().any(|(group, _)| group.trim_end_matches("NAME") == def.group), "{}", def.group);
         }
         for (group, name) in super::super::options::RELOADED {
             assert!(OPTIONS.iter().any(|def| (def.group, def.name) == (group, name)), "[{group}] {name}");

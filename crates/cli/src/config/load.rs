@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use oslo::config::{Effective, Location, Notice, NoticeKind, OptionDef, Sources, Values};
 
-use super::options::{self, API, DATA_SERVICE, DEFAULT, HOOK_OPTIONS, HOOK_PREFIX};
+use super::options::{self, API, DATA_SERVICE, DEFAULT, of_named};
 use super::{Config, ConfigError, DEFAULT_FILE, Mode, Overrides};
 
 /// The configuration in force.
@@ -25,17 +25,17 @@ pub fn load(overrides: &Overrides) -> Result<Loaded, ConfigError> {
     for option in &overrides.options {
         sources.set_argument(&option.group, &option.name, &option.text, option.flag);
     }
-    let hooks = hooks(&sources, overrides);
+    let named = named(&sources, overrides);
     let helpers = helpers_of_templates(&sources);
-    let values = Values::new(definitions(mode, &hooks), sources);
+    let values = Values::new(definitions(mode, &named), sources);
     if let Some(error) = values.errors().into_iter().next() {
         return Err(error.into());
     }
-    let mut config = Config::of(mode, &values, &hooks)?;
+    let mut config = Config::of(mode, &values, &named)?;
     if mode == Mode::Manila {
         config.worker.mount_helpers.extend(helpers);
     }
-    let mut warnings = warnings(mode, &values, &hooks);
+    let mut warnings = warnings(mode, &values, &named);
     if config.traces.is_some() && cfg!(not(feature = "otlp")) {
         let origin = values.origin(DEFAULT, "otlp_endpoint");
         warnings
@@ -74,20 +74,18 @@ fn helpers_of_templates(sources: &Sources) -> Vec<String> {
     helpers
 }
 
-/// Names of the hooks that somebody describes.
-fn hooks(sources: &Sources, overrides: &Overrides) -> Vec<String> {
+/// Sections with names of people's choice that somebody describes.
+fn named(sources: &Sources, overrides: &Overrides) -> Vec<String> {
     let groups = sources.groups().chain(overrides.options.iter().map(|option| option.group.as_str()));
-    let mut hooks: Vec<_> =
-        groups.filter_map(|group| group.strip_prefix(HOOK_PREFIX)).map(|name| name.trim().to_owned()).collect();
-    hooks.sort();
-    hooks.dedup();
-    hooks
+    let mut named: Vec<_> = groups.filter(|group| of_named(group).is_some()).map(ToOwned::to_owned).collect();
+    named.sort();
+    named.dedup();
+    named
 }
 
-fn warnings(mode: Mode, values: &Values, hooks: &[String]) -> Vec<String> {
-    let hooks: Vec<_> = hooks.iter().map(|name| format!("{HOOK_PREFIX}{name}")).collect();
+fn warnings(mode: Mode, values: &Values, named: &[String]) -> Vec<String> {
     // `[DEFAULT]` holds what other programs read, too.
-    let own: Vec<_> = [DATA_SERVICE, API].into_iter().chain(hooks.iter().map(String::as_str)).collect();
+    let own: Vec<_> = [DATA_SERVICE, API].into_iter().chain(named.iter().map(String::as_str)).collect();
     let unknown = values.unknown(&own).into_iter().map(|unknown| {
         let meant = unknown.nearest.map(|name| format!("; is `{name}` meant?")).unwrap_or_default();
         format!("{}: there is no option `{}` in [{}]{meant}", unknown.origin, unknown.name, unknown.group)
@@ -99,23 +97,23 @@ fn warnings(mode: Mode, values: &Values, hooks: &[String]) -> Vec<String> {
     unknown.chain(notices).collect()
 }
 
-/// Modes and sets of hooks that were seen, with their definitions.
+/// Modes and sets of named sections that were seen, with their definitions.
 type Known = Vec<(Mode, Vec<String>, &'static [OptionDef])>;
 
-/// The table, with the options of these hooks in it. Each set of hooks is kept for ever, because definitions are made to
+/// The table, with the options of these sections in it. Each set of sections is kept for ever, because definitions are made to
 /// be constants; there are as many as an operator thinks of between two restarts.
-fn definitions(mode: Mode, hooks: &[String]) -> &'static [OptionDef] {
+fn definitions(mode: Mode, sections: &[String]) -> &'static [OptionDef] {
     static KNOWN: Mutex<Known> = Mutex::new(Vec::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((.., definitions)) = known.iter().find(|(of, names, _)| *of == mode && names == hooks) {
+    if let Some((.., definitions)) = known.iter().find(|(of, names, _)| *of == mode && names == sections) {
         return definitions;
     }
     let mut definitions = options::of(mode);
-    for name in hooks {
-        let group: &'static str = Box::leak(format!("{HOOK_PREFIX}{name}").into_boxed_str());
-        definitions.extend(HOOK_OPTIONS.map(|def| OptionDef { group, ..def }));
+    for section in sections {
+        let group: &'static str = Box::leak(section.clone().into_boxed_str());
+        definitions.extend(of_named(group).unwrap_or_default().iter().map(|def| OptionDef { group, ..*def }));
     }
     let definitions: &'static [OptionDef] = Box::leak(definitions.into_boxed_slice());
-    known.push((mode, hooks.to_vec(), definitions));
+    known.push((mode, sections.to_vec(), definitions));
     definitions
 }

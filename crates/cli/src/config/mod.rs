@@ -4,6 +4,8 @@
 mod describe;
 mod load;
 pub mod options;
+mod repositories;
+mod schedules;
 mod typed;
 
 use oslo::config::{Location, OptionDef, Origin};
@@ -58,8 +60,10 @@ impl Override {
             let known = known.ok_or_else(|| format!("there is no option `{}`", key.trim()))?;
             (known.group, known.name)
         };
-        let defs = if group.starts_with(options::HOOK_PREFIX) { options::HOOK_OPTIONS.to_vec() } else { known() };
-        let is_known = |def: &&OptionDef| def.name == name && (def.group == group || def.group == options::HOOK_PREFIX);
+        let defs = options::of_named(group).map_or_else(known, <[OptionDef]>::to_vec);
+        // Of a section with a name, the table has the prefix alone.
+        let has = |def: &OptionDef| def.group == group || def.group.ends_with(':') && group.starts_with(def.group);
+        let is_known = |def: &&OptionDef| def.name == name && has(def);
         match defs.iter().find(is_known) {
             None => Err(format!("there is no option `{name}` in [{group}]")),
             // Command lines can be seen by everybody on the machine.

@@ -9,6 +9,10 @@ pub const DATA_SERVICE: &str = "data_service";
 pub const API: &str = "api";
 /// `[hook:NAME]`
 pub const HOOK_PREFIX: &str = "hook:";
+/// `[repository:NAME]`
+pub const REPOSITORY_PREFIX: &str = "repository:";
+/// `[schedule:NAME]`
+pub const SCHEDULE_PREFIX: &str = "schedule:";
 
 /// Where clients look for the service.
 pub const DEFAULT_SOCKET: &str = "/run/manila-data/api.sock";
@@ -149,6 +153,70 @@ pub const HOOK_OPTIONS: [OptionDef; 2] = [
         .help("How long it may take; then it is killed."),
 ];
 
+/// Options of each `[repository:NAME]`.
+pub const REPOSITORY_OPTIONS: [OptionDef; 9] = [
+    OptionDef::new(REPOSITORY_PREFIX, "location", Kind::Str).help(
+        "A directory of this machine, `rest:https://HOST:PORT/PATH` or `s3:https://HOST/BUCKET/PATH`. Not set: the \
+         repository is mounted, as mount_source says.",
+    ),
+    OptionDef::new(REPOSITORY_PREFIX, "format", Kind::Str).default("restic").help(
+        "How backups lie in it: `restic`, or `directory` for a directory of files for each backup, as Manila's NFS \
+         backup driver makes them.",
+    ),
+    OptionDef::new(REPOSITORY_PREFIX, "password_file", Kind::Str).help(
+        "File whose first line opens the repository, mode 0600. It is read for each job. The format restic needs it.",
+    ),
+    OptionDef::new(REPOSITORY_PREFIX, "credentials_file", Kind::Str).help(
+        "File whose first line is `USER:PASSWORD` for a REST server, or `ACCESS_KEY:SECRET_KEY` for S3, mode 0600. It \
+         is read for each job.",
+    ),
+    OptionDef::new(REPOSITORY_PREFIX, "retention", Kind::Dict).help(
+        "Which backups of each share stay when a prune job names none itself: `last:3, daily:7, monthly:12`, with the \
+         words last, hourly, daily, weekly, monthly and yearly. Not set: all. Only for the format restic.",
+    ),
+    OptionDef::new(REPOSITORY_PREFIX, "mount_type", Kind::Str)
+        .default("nfs")
+        .help("What mount_source is, as `mount -t` takes it: nfs, cifs, ceph, ext4."),
+    OptionDef::new(REPOSITORY_PREFIX, "mount_source", Kind::Str)
+        .help("What is mounted for each job on this repository, as `mount` takes it: `host:/export`, `//host/share`."),
+    OptionDef::new(REPOSITORY_PREFIX, "mount_options", Kind::List)
+        .secret()
+        .help("Options of that mount. Never shown, since passwords may be among them."),
+    OptionDef::new(REPOSITORY_PREFIX, "mount_subdir", Kind::Str)
+        .help("A directory below the mount that is the repository, instead of all of it."),
+];
+
+/// Options of each `[schedule:NAME]`.
+pub const SCHEDULE_OPTIONS: [OptionDef; 6] = [
+    OptionDef::new(SCHEDULE_PREFIX, "cron", Kind::Str).help(
+        "When it fires: minute, hour, day of the month, month and day of the week, `30 2 * * mon-fri`; or @hourly, \
+         @daily, @weekly, @monthly, @yearly.",
+    ),
+    OptionDef::new(SCHEDULE_PREFIX, "time_zone", Kind::Str)
+        .help("Time zone of the cron expression: Europe/Vienna. Not set: the machine's own."),
+    OptionDef::new(SCHEDULE_PREFIX, "jitter_seconds", int(0, 86_400)).default("0").help(
+        "Each firing is made up to so much later, so that not everything begins at once; the same on every node.",
+    ),
+    OptionDef::new(SCHEDULE_PREFIX, "missed", Kind::Str).default("run").help(
+        "What becomes of firings that passed while the service was away: `run` makes one job for all of them as soon as \
+         possible, `skip` makes none. Both are told.",
+    ),
+    OptionDef::new(SCHEDULE_PREFIX, "job", Kind::Str).help(
+        "File with the job that each firing makes, as JSON: what `jobs create --spec` takes. Mode 0600 where it has \
+         secrets. It is read at the start, and again at SIGHUP.",
+    ),
+    OptionDef::new(SCHEDULE_PREFIX, "enabled", Kind::Bool).default("true").help("Whether it fires."),
+];
+
+/// Sections of which there may be any number, each with a name behind its prefix.
+pub const NAMED: [(&str, &[OptionDef]); 3] =
+    [(HOOK_PREFIX, &HOOK_OPTIONS), (REPOSITORY_PREFIX, &REPOSITORY_OPTIONS), (SCHEDULE_PREFIX, &SCHEDULE_OPTIONS)];
+
+/// The options of a section with a name; `None` for any other section.
+pub fn of_named(group: &str) -> Option<&'static [OptionDef]> {
+    NAMED.into_iter().find_map(|(prefix, options)| group.starts_with(prefix).then_some(options))
+}
+
 /// Options whose new value SIGHUP brings into force. All others need a restart.
 pub const RELOADED: [(&str, &str); 19] = [
     (DEFAULT, "log_file"),
@@ -174,7 +242,7 @@ pub const RELOADED: [(&str, &str); 19] = [
 
 /// Whether SIGHUP brings a new value into force.
 pub fn is_reloaded(group: &str, name: &str) -> bool {
-    RELOADED.contains(&(group, name))
+    group.starts_with(SCHEDULE_PREFIX) || RELOADED.contains(&(group, name))
 }
 
 /// Defaults that are others beside Manila's services, whose state directory everybody may look into.

@@ -6,14 +6,15 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use job::{Retention, Scheduling, Sensitive};
+use job::{Known, Retention, Scheduling, Sensitive, Timetable};
 use manila::database::DatabaseSettings;
 use oslo::config::Values;
 use oslo::log::{LogSettings, Style};
 use oslo::messaging::rabbit::MessagingOptions;
+use work::Repository;
 
-use super::options::{API, DATA_SERVICE, DEFAULT, HOOK_PREFIX};
-use super::{ConfigError, Mode};
+use super::options::{API, DATA_SERVICE, DEFAULT, HOOK_PREFIX, REPOSITORY_PREFIX, SCHEDULE_PREFIX};
+use super::{ConfigError, Mode, repositories};
 use crate::ui::units::parse_rate;
 
 /// The configuration as the service uses it.
@@ -33,6 +34,10 @@ pub struct Config {
     pub worker: WorkerConfig,
     pub api: ApiConfig,
     pub hooks: BTreeMap<String, HookConfig>,
+    /// Repositories of backups that jobs may name.
+    pub repositories: BTreeMap<String, Repository>,
+    /// Jobs that are made again and again.
+    pub schedules: Vec<Timetable>,
     /// `None`: the service knows no Manila.
     pub manila: Option<ManilaConfig>,
 }
@@ -93,12 +98,27 @@ pub struct HookConfig {
 }
 
 impl Config {
-    pub(super) fn of(mode: Mode, values: &Values, hooks: &[String]) -> Result<Self, ConfigError> {
+    pub(super) fn of(mode: Mode, values: &Values, named: &[String]) -> Result<Self, ConfigError> {
         let reader = Reader(values);
         let days = |name| -> Result<Option<Duration>, ConfigError> {
             let days = reader.number(DATA_SERVICE, name)?;
             Ok((days > 0).then(|| Duration::from_secs(days * 24 * 3600)))
         };
+        let manila = match mode {
+            Mode::Standalone => None,
+            Mode::Manila => Some(ManilaConfig {
+                settings: manila::Settings::of(values)?,
+                database: DatabaseSettings::of(values)?,
+                messaging: MessagingOptions::of(values)?,
+            }),
+        };
+        let mut repositories = sections(named, REPOSITORY_PREFIX, |name, group| reader.repository(name, group))?;
+        let of_manila = manila.as_ref().and_then(|manila| repositories::of_manila(&manila.settings.backup));
+        repositories.extend(of_manila.map(|repository| (manila::backup::REPOSITORY.to_owned(), repository)));
+        let hooks = sections(named, HOOK_PREFIX, |_, group| reader.hook(group))?;
+        let known =
+            Known { hooks: hooks.keys().cloned().collect(), repositories: repositories.keys().cloned().collect() };
+        let schedules = sections(named, SCHEDULE_PREFIX, |name, group| reader.schedule(name, group, &known))?;
         Ok(Self {
             host: match reader.text(DEFAULT, "host")? {
                 Some(host) => host,
@@ -128,44 +148,46 @@ impl Config {
             allowed_roots: reader.absolute_paths(DATA_SERVICE, "allowed_roots")?,
             worker: reader.worker()?,
             api: reader.api()?,
-            hooks: hooks
-                .iter()
-                .map(|name| Ok((name.clone(), reader.hook(name)?)))
-                .collect::<Result<_, ConfigError>>()?,
-            manila: match mode {
-                Mode::Standalone => None,
-                Mode::Manila => Some(ManilaConfig {
-                    settings: manila::Settings::of(values)?,
-                    database: DatabaseSettings::of(values)?,
-                    messaging: MessagingOptions::of(values)?,
-                }),
-            },
+            hooks,
+            repositories,
+            schedules: schedules.into_values().collect(),
+            manila,
         })
     }
+}
+
+/// Reads all sections of one kind, each under its name.
+fn sections<T>(
+    named: &[String],
+    prefix: &str,
+    read: impl Fn(&str, &str) -> Result<T, ConfigError>,
+) -> Result<BTreeMap<String, T>, ConfigError> {
+    let sections = named.iter().filter_map(|group| Some((group.strip_prefix(prefix)?.trim(), group)));
+    sections.map(|(name, group)| Ok((name.to_owned(), read(name, group)?))).collect()
 }
 
 /// Python's loggers that people name in `default_log_levels`, and what does their work here.
 const LOGGERS: &[(&str, &[&str])] = &[("manila", &["manila", "manila_data", "job", "store", "work", "web", "copy"])];
 
 /// Takes values out by name, and says what is wrong with one.
-struct Reader<'a>(&'a Values);
+pub(super) struct Reader<'a>(&'a Values);
 
 impl Reader<'_> {
     /// Empty is not set.
-    fn text(&self, group: &str, name: &str) -> Result<Option<String>, ConfigError> {
+    pub(super) fn text(&self, group: &str, name: &str) -> Result<Option<String>, ConfigError> {
         Ok(self.0.get_str(group, name)?.filter(|text| !text.is_empty()))
     }
 
-    fn required(&self, group: &str, name: &str) -> Result<String, ConfigError> {
+    pub(super) fn required(&self, group: &str, name: &str) -> Result<String, ConfigError> {
         self.text(group, name)?.ok_or_else(|| self.wrong(group, name, "must not be empty"))
     }
 
-    fn wrong(&self, group: &str, name: &str, problem: impl Into<String>) -> ConfigError {
+    pub(super) fn wrong(&self, group: &str, name: &str, problem: impl Into<String>) -> ConfigError {
         let origin = self.0.origin(group, name);
         ConfigError::Value { group: group.into(), name: name.into(), origin, problem: problem.into() }
     }
 
-    fn bool(&self, group: &str, name: &str) -> Result<bool, ConfigError> {
+    pub(super) fn bool(&self, group: &str, name: &str) -> Result<bool, ConfigError> {
         Ok(self.0.get_bool(group, name)?.unwrap_or_default())
     }
 
@@ -179,7 +201,7 @@ impl Reader<'_> {
         self.number(group, name).map(|number| usize::try_from(number).unwrap_or(usize::MAX))
     }
 
-    fn seconds(&self, group: &str, name: &str) -> Result<Duration, ConfigError> {
+    pub(super) fn seconds(&self, group: &str, name: &str) -> Result<Duration, ConfigError> {
         self.number(group, name).map(Duration::from_secs)
     }
 
@@ -191,9 +213,13 @@ impl Reader<'_> {
         }
     }
 
-    fn list(&self, group: &str, name: &str) -> Result<Option<Vec<String>>, ConfigError> {
+    pub(super) fn list(&self, group: &str, name: &str) -> Result<Option<Vec<String>>, ConfigError> {
         let list = self.0.get_list(group, name)?;
         Ok(list.map(|items| items.into_iter().filter(|item| !item.is_empty()).collect()))
+    }
+
+    pub(super) fn dict(&self, group: &str, name: &str) -> Result<BTreeMap<String, String>, ConfigError> {
+        Ok(self.0.get_dict(group, name)?.unwrap_or_default().into_iter().collect())
     }
 
     fn absolute_path(&self, group: &str, name: &str) -> Result<PathBuf, ConfigError> {
@@ -299,12 +325,11 @@ impl Reader<'_> {
         Ok(config)
     }
 
-    fn hook(&self, name: &str) -> Result<HookConfig, ConfigError> {
-        let group = format!("{HOOK_PREFIX}{name}");
-        let command: Vec<_> = self.required(&group, "command")?.split_whitespace().map(ToOwned::to_owned).collect();
+    fn hook(&self, group: &str) -> Result<HookConfig, ConfigError> {
+        let command: Vec<_> = self.required(group, "command")?.split_whitespace().map(ToOwned::to_owned).collect();
         if !command.first().is_some_and(|program| program.starts_with('/')) {
-            return Err(self.wrong(&group, "command", "must begin with the absolute path of a program"));
+            return Err(self.wrong(group, "command", "must begin with the absolute path of a program"));
         }
-        Ok(HookConfig { command, timeout: self.seconds(&group, "timeout_seconds")? })
+        Ok(HookConfig { command, timeout: self.seconds(group, "timeout_seconds")? })
     }
 }

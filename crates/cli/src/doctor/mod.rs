@@ -5,6 +5,7 @@ mod helpers;
 mod kernel;
 mod manila;
 mod network;
+mod repositories;
 mod rights;
 mod state;
 
@@ -68,6 +69,7 @@ pub fn examine(config: &Config) -> Vec<Check> {
     checks.extend(helpers::checks(&config.worker));
     checks.extend(state::checks(config));
     checks.extend(network::checks(config));
+    checks.extend(repositories::checks(config));
     if let Some(manila) = &config.manila {
         checks.extend(manila::checks(manila));
     }

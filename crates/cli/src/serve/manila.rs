@@ -7,7 +7,7 @@ use job::Service;
 use manila::database::{DatabaseError, SqlDatabase};
 use manila::heartbeat::JobStore;
 use manila::{
-    BrokerHealth, ManilaAccess, ManilaService, MigrationFollower, MigrationNotifier, Parts, Peers, RpcShareManager,
+    BrokerHealth, ManilaAccess, ManilaFollower, ManilaNotifier, ManilaService, Parts, Peers, RpcShareManager,
 };
 use oslo::messaging::rabbit::RabbitTransport;
 use oslo::messaging::{Client, ServerOptions, Transport};
@@ -50,12 +50,12 @@ impl Connections {
         ManilaAccess::new(Arc::clone(database), Arc::clone(share_manager), settings)
     }
 
-    pub(super) fn follower(&self) -> MigrationFollower {
-        MigrationFollower::new(self.peers.clone())
+    pub(super) fn follower(&self) -> ManilaFollower {
+        ManilaFollower::new(self.peers.clone())
     }
 
-    pub(super) fn notifier(&self) -> MigrationNotifier {
-        MigrationNotifier::new(self.peers.clone())
+    pub(super) fn notifier(&self) -> ManilaNotifier {
+        ManilaNotifier::new(self.peers.clone())
     }
 
     /// Takes requests from now on, as soon as everybody that this needs is there.

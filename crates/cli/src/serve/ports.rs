@@ -2,7 +2,7 @@
 
 use async_trait::async_trait;
 use job::{AccessError, Hold, Job, Notifier, NotifyError, PassKind, ShareAccess};
-use manila::{ManilaAccess, MigrationNotifier};
+use manila::{ManilaAccess, ManilaNotifier};
 use web::Webhooks;
 use work::HookAccess;
 
@@ -44,7 +44,7 @@ impl ShareAccess for Access {
 #[derive(Debug)]
 pub(super) struct Notifiers {
     pub(super) webhooks: Webhooks,
-    pub(super) manila: Option<MigrationNotifier>,
+    pub(super) manila: Option<ManilaNotifier>,
 }
 
 #[async_trait]

@@ -1,5 +1,6 @@
 //! SIGHUP: takes over what can be changed while the service runs, and says what cannot.
 
+use job::{ScheduleProblem, Timetable};
 use oslo::config::Effective;
 use oslo::log::Log;
 
@@ -29,6 +30,13 @@ fn take_over(loaded: Loaded, started: &Loaded, log: &Log, running: &Running) {
         tracing::error!(error = chain(&error), "the log stays as it was");
     }
     running.service.reload(new.scheduling.clone(), new.retention.clone());
+    // Hooks and repositories are those of the start.
+    let known = start::known(&started.config);
+    let schedules = new.schedules.iter().map(|schedule| Timetable::new(schedule.settings().clone(), &known));
+    match schedules.collect::<Result<Vec<_>, ScheduleProblem>>() {
+        Ok(schedules) => running.service.reload_schedules(schedules),
+        Err(problem) => tracing::error!(error = chain(&problem), "the schedules stay as they were"),
+    }
     if let Err(error) = running.doors.reload(start::web_settings(&new)) {
         tracing::error!(
             error = chain(&error),

@@ -6,7 +6,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use job::{NodeName, Ports, Service, Settings, StoreError};
+use job::{Known, NodeName, Ports, Service, Settings, StoreError};
 use store::{OpenError, OpenOptions, SqlStore};
 use tokio_util::sync::CancellationToken;
 use web::{TcpSettings, TlsFiles, WebhookSettings, Webhooks};
@@ -142,11 +142,17 @@ pub(super) async fn start(config: &Config) -> Result<Running, StartError> {
 fn settings(config: &Config) -> Settings {
     Settings {
         lease: config.lease,
-        hooks: config.hooks.keys().cloned().collect(),
+        known: known(config),
+        schedules: config.schedules.clone(),
         scheduling: config.scheduling.clone(),
         retention: config.retention.clone(),
         ..Settings::new(NodeName::new(&*config.host), &config.state_path)
     }
+}
+
+/// What jobs may name.
+pub(super) fn known(config: &Config) -> Known {
+    Known { hooks: config.hooks.keys().cloned().collect(), repositories: config.repositories.keys().cloned().collect() }
 }
 
 fn hook(config: &HookConfig) -> Hook {
@@ -156,6 +162,7 @@ fn hook(config: &HookConfig) -> Hook {
 pub fn process_settings(config: &Config) -> ProcessSettings {
     ProcessSettings {
         grace: config.worker.stop_grace,
+        repositories: config.repositories.clone(),
         mount: MountSettings {
             helpers: config.worker.mount_helpers.clone(),
             timeout: config.worker.mount_timeout,

@@ -3,7 +3,7 @@
 use copy::escape;
 use jiff::Timestamp;
 use job::spec::{Endpoint, RateLimits};
-use job::{Failure, Pass, PassKind, StateName, StopReason, WaitsFor};
+use job::{BackupPlan, Failure, Keep, Pass, PassKind, StateName, StopReason, WaitsFor};
 use web::{EventBody, JobBody};
 
 use super::summary::{row, seconds};
@@ -35,6 +35,12 @@ pub fn details(job: &JobBody, now: Timestamp) -> Vec<String> {
     }
     add("source", endpoint(&job.spec.source));
     add("dest", endpoint(&job.spec.dest));
+    if let Some(plan) = &job.spec.backup {
+        let plan = backup_plan(plan);
+        if !plan.is_empty() {
+            add("backup", plan);
+        }
+    }
     if let Some(failure) = &job.failure {
         add("failed", failed(failure));
     }
@@ -142,6 +148,9 @@ pub fn event(event: &EventBody) -> String {
 
 pub fn endpoint(endpoint: &Endpoint) -> String {
     match endpoint {
+        Endpoint::None => "-".into(),
+        Endpoint::Repository { name } => format!("repository {}", shown(name)),
+        Endpoint::Url { url } => shown(url.shown()),
         Endpoint::Directory { path } => crate::plan::shown(path),
         Endpoint::Mount { fs_type, source, subdir, .. } => {
             let subdir = subdir.as_ref().map(|subdir| format!(" in {}", crate::plan::shown(subdir)));
@@ -149,6 +158,30 @@ pub fn endpoint(endpoint: &Endpoint) -> String {
         }
         Endpoint::Command { mount, .. } => format!("`{}`", shown(mount.shown())),
     }
+}
+
+/// What a job does with a repository, in a few words.
+fn backup_plan(plan: &BackupPlan) -> String {
+    let mut parts = Vec::new();
+    parts.extend(plan.id.as_ref().map(|id| shown(id)));
+    parts.extend(plan.share.as_ref().map(|share| format!("of {}", shown(share))));
+    parts.extend(plan.subdir.as_ref().map(|subdir| format!("in {}", crate::plan::shown(subdir))));
+    parts.extend(plan.tags.iter().map(|tag| format!("tagged {}", shown(tag))));
+    parts.extend(plan.paths.iter().map(|path| format!("only {}", crate::plan::shown(path))));
+    if plan.read_data_percent > 0 {
+        parts.push(format!("{} % of the data", plan.read_data_percent));
+    }
+    let Keep { last, hourly, daily, weekly, monthly, yearly } = plan.keep;
+    let rules = [
+        (last, "last"),
+        (hourly, "hourly"),
+        (daily, "daily"),
+        (weekly, "weekly"),
+        (monthly, "monthly"),
+        (yearly, "yearly"),
+    ];
+    parts.extend(rules.into_iter().filter_map(|(count, word)| count.map(|count| format!("keep {count} {word}"))));
+    parts.join(", ")
 }
 
 fn limits(limits: &RateLimits) -> String {

@@ -46,15 +46,21 @@ pub struct CommandSummary<T> {
     pub body: T,
 }
 
+impl<T> CommandSummary<T> {
+    pub fn new(command: &'static str, body: T, exit: Exit) -> Self {
+        Self { command, exit_code: exit.code(), body }
+    }
+}
+
 impl CommandSummary<CopySummary> {
     pub fn copy(report: &copy::CopyReport, dry_run: bool, exit: Exit) -> Self {
-        Self { command: "copy", exit_code: exit.code(), body: CopySummary::new(report, dry_run) }
+        Self::new("copy", CopySummary::new(report, dry_run), exit)
     }
 }
 
 impl CommandSummary<Comparison> {
     pub fn verify(report: &copy::CompareReport, exit: Exit) -> Self {
-        Self { command: "verify", exit_code: exit.code(), body: report.into() }
+        Self::new("verify", report.into(), exit)
     }
 }
 

@@ -111,6 +111,7 @@ mod tests {
             action: Some(Action::Deleted),
             mover: None,
             size_bytes: 0,
+            mtime: None,
             copied_bytes: 0,
             checksum: None,
             losses: Vec::new(),

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use copy::{Action, EntryKind, FsOp, Mover};
-use job::documents::{Comparison, CopySummary, Counts, Differing, FaultEntry, Lost, PathText};
+use job::documents::{
+    BackupFacts, Comparison, CopySummary, Counts, Differing, FaultEntry, Lost, PathText, RepositorySummary,
+};
 
 use super::console::Palette;
 use super::units::{Bytes, Count, Rate, Time, counted};
@@ -53,6 +55,7 @@ pub fn copy(summary: &CopySummary, shown: &[String], palette: Palette) -> Vec<St
         };
         lines.push(row("durable", &durable));
     }
+    lines.extend(summary.backup.as_ref().map(|backup| row("backup", &backup_facts(backup))));
     if let Some(verification) = &summary.verification {
         lines.push(row("verified", &verdict(verification, palette)));
         lines.extend(differences(&verification.differences));
@@ -76,6 +79,45 @@ pub fn verify(comparison: &Comparison, palette: Palette) -> Vec<String> {
     }
     lines.extend(differences(&comparison.differences));
     lines.extend(faults(counts.faults, &comparison.fault_classes, &comparison.faults, palette));
+    lines
+}
+
+fn backup_facts(backup: &BackupFacts) -> String {
+    let mut text = copy::escape(backup.id.as_bytes());
+    if backup.was_there {
+        text.push_str(", made by an earlier run of this job");
+    }
+    if let Some(bytes) = backup.added_bytes {
+        let _ = write!(text, ", the repository grew by {}", Bytes(bytes));
+    }
+    text
+}
+
+/// Lines of what was done with a repository of backups.
+pub fn repository(summary: &RepositorySummary, palette: Palette) -> Vec<String> {
+    let counts = &summary.counts;
+    let state = match summary.ending.as_str() {
+        STOPPED => palette.attention(stopped(summary.stop_reason.as_deref())),
+        _ if counts.differences > 0 => palette.bad(&counted(counts.differences, "difference")),
+        WITH_FAULTS => palette.bad(&format!("ended with {}", counted(counts.faults, "fault"))),
+        _ => palette.good("done"),
+    };
+    let mut lines = vec![format!("{state}; {}", time(summary.elapsed_seconds))];
+    lines.extend(kinds(counts));
+    if counts.verified_files > 0 {
+        let read = format!("{} in {}", Bytes(counts.verified_bytes), counted(counts.verified_files, "file"));
+        lines.push(row("read", &read));
+    }
+    if summary.removed_backups > 0 || summary.kept_backups > 0 {
+        let (removed, kept) = (Count(summary.removed_backups), Count(summary.kept_backups));
+        lines.push(row("backups", &format!("{removed} removed, {kept} kept")));
+    }
+    if summary.removed_bytes > 0 {
+        lines.push(row("freed", &Bytes(summary.removed_bytes).to_string()));
+    }
+    lines.extend(summary.findings.iter().map(|finding| row("note", &copy::escape(finding.as_bytes()))));
+    lines.extend(differences(&summary.differences));
+    lines.extend(faults(counts.faults, &summary.fault_classes, &summary.faults, palette));
     lines
 }
 

@@ -62,6 +62,21 @@ fn secrets_are_masked_wherever_they_come_from() {
 }
 
 #[test]
+fn repositories_have_names_and_never_show_what_is_secret() {
+    let sandbox = Sandbox::new("config-repository");
+    let conf = "[repository:nightly]\nlocation = /srv/backup\npassword_file = /k\nretention = last:3, daily:7\n\
+                [repository:nas]\nformat = directory\nmount_type = cifs\nmount_source = //h/s\n\
+                mount_options = user=a,password=geheim\n\
+                [repository:offsite]\nlocation = s3:https://h/b\npassword_file = /k\ncredentials_file = /c\n";
+    sandbox.write("conf", conf.as_bytes());
+    let options = shown(&sandbox, &[], "-o repository:nightly.location=/other");
+    check(&options, "repository:nightly", "location", "/other", "command line --option");
+    check(&options, "repository:nas", "mount_options", "***", "conf:9");
+    check(&options, "repository:offsite", "format", "restic", "default");
+    assert!(!format!("{options:?}").contains("geheim"));
+}
+
+#[test]
 fn unknown_options_are_warned_of_with_the_nearest_name() {
     let sandbox = Sandbox::new("config-unknown");
     sandbox.write("conf", b"[data_service]\njob_max = 3\n[hook:freeze]\ncommand = /bin/true\ntimout_seconds = 3\n");
@@ -101,12 +116,28 @@ fn a_wrong_value_is_named_with_its_place_and_ends_with_2() {
         ("[api]\nsocket =", "`socket`"),
         ("[hook:x]\ncommand = relative", "conf:2"),
         ("[hook:x]\ntimeout_seconds = 3", "`command`"),
+        ("[repository:x]\nformat = directory", "`location`"),
+        ("[repository:x]\nlocation = /a", "`password_file`"),
+        ("[repository:x]\nlocation = a\npassword_file = /k", "conf:2"),
+        ("[repository:x]\nlocation = sftp:h:/a\npassword_file = /k", "conf:2"),
+        ("[repository:x]\nlocation = /a\npassword_file = k", "conf:3"),
+        ("[repository:x]\nlocation = /a\nmount_source = h:/b\npassword_file = /k", "in one place"),
+        ("[repository:x]\nlocation = /a\nformat = tar", "conf:3"),
+        ("[repository:x]\nlocation = /a\nformat = directory\npassword_file = /k", "encrypts nothing"),
+        ("[repository:x]\nlocation = /a\nformat = directory\nretention = last:1", "for the format restic"),
+        ("[repository:x]\nlocation = /a\npassword_file = /k\nretention = often:1", "`often`"),
+        ("[repository:x]\nlocation = /a\npassword_file = /k\nretention = last:0", "above 0"),
+        ("[repository:x]\nlocation = /a\npassword_file = /k\ncredentials_file = /c", "over the network"),
+        ("[repository:x]\nlocation = s3:https://h/b\nformat = directory", "conf:2"),
+        ("[repository:x]\nlocation = rest:https://u:geheim@h/b\npassword_file = /k", "`credentials_file`"),
+        ("[repository:]\nlocation = /a\npassword_file = /k", "with a name"),
         ("jobs_max = 3", "conf:1"),
         ("[data_service\n", "conf:1"),
     ] {
         sandbox.write("conf", text.as_bytes());
         let outcome = sandbox.run("config show --config-file conf").expect(2);
         assert!(outcome.stderr.contains(place), "{text}: {outcome:#?}");
+        assert!(!outcome.stderr.contains("geheim"), "{text}: {outcome:#?}");
     }
     let outcome = sandbox.run("config show --config-file missing").expect(2);
     assert!(outcome.stderr.contains("cannot read the configuration `missing`"), "{outcome:#?}");

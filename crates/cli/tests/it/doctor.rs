@@ -48,3 +48,31 @@ fn tls_tokens_and_a_foreign_store_are_looked_at() {
         assert!(outcome.stdout.contains(line), "{line}: {outcome:#?}");
     }
 }
+
+#[test]
+fn repositories_are_opened_and_their_files_are_to_be_private() {
+    let sandbox = Sandbox::new("doctor-repository");
+    let path = |name: &str| sandbox.path(name).display().to_string();
+    sandbox.write("key", b"geheim\n");
+    sandbox.write("source/file", b"content");
+    fs::set_permissions(sandbox.path("key"), fs::Permissions::from_mode(0o600)).unwrap();
+    sandbox.run("backup create -r repo -p key --init source").expect(0);
+    let section = |name: &str, place: &str, key: &str| {
+        format!("[repository:{name}]\nlocation = {}\npassword_file = {}\n", path(place), path(key))
+    };
+    let conf = [section("good", "repo", "key"), section("new", "none", "key"), section("keyless", "repo", "missing")];
+    sandbox.write("conf", conf.concat().as_bytes());
+    let found = sandbox.run(LINE).expect(1).stdout;
+    for line in ["`good`: ", "is private", "there is no repository at", "cannot be read: No such file"] {
+        assert!(found.contains(line), "{line}: {found}");
+    }
+    sandbox.write("other", b"falsch\n");
+    fs::set_permissions(sandbox.path("other"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(sandbox.path("key"), fs::Permissions::from_mode(0o640)).unwrap();
+    sandbox.write("conf", [section("open", "repo", "key"), section("wrong", "repo", "other")].concat().as_bytes());
+    let found = sandbox.run(LINE).expect(1).stdout;
+    for line in ["is open to others (mode 0640)", "chmod 0600", "the password opens no key"] {
+        assert!(found.contains(line), "{line}: {found}");
+    }
+    assert!(!found.contains("geheim") && !found.contains("falsch"), "{found}");
+}

@@ -14,6 +14,11 @@ fn help_texts() {
         ("verify-short.txt", "verify -h"),
         ("verify.txt", "verify --help"),
         ("migrate.txt", "migrate --help"),
+        ("backup.txt", "backup --help"),
+        ("backup-create-short.txt", "backup create -h"),
+        ("backup-create.txt", "backup create --help"),
+        ("backup-restore.txt", "backup restore --help"),
+        ("backup-prune.txt", "backup prune --help"),
         ("jobs.txt", "jobs --help"),
         ("jobs-create.txt", "jobs create --help"),
         ("serve.txt", "serve --help"),
@@ -55,9 +60,18 @@ fn manual_pages_are_written() {
     assert_eq!(sandbox.run("man pages").expect(0).stdout, "");
     let copy = fs::read_to_string(sandbox.path("pages/manila-data-copy.1")).unwrap();
     assert!(copy.contains("max\\-delete") && copy.contains("Exit codes"), "{copy}");
-    for page in
-        ["serve", "migrate", "doctor", "jobs", "jobs-create", "jobs-retry-failed", "token-create", "config-show"]
-    {
+    for page in [
+        "serve",
+        "migrate",
+        "backup",
+        "backup-create",
+        "doctor",
+        "jobs",
+        "jobs-create",
+        "jobs-retry-failed",
+        "token-create",
+        "config-show",
+    ] {
         assert!(sandbox.path(format!("pages/manila-data-{page}.1")).exists(), "{page}");
     }
     let outcome = sandbox.run("man missing").expect(1);

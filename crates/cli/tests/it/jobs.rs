@@ -130,7 +130,7 @@ fn a_specification_comes_from_a_file_or_from_standard_input() {
     Outcome::of(command).expect(0);
     sandbox.write("spec.json", b"{\"kind\":\"copy\"}");
     let outcome = daemon.jobs("create --spec spec.json").expect(2);
-    assert!(outcome.stderr.contains("missing field"), "{outcome:#?}");
+    assert!(outcome.stderr.contains("source is not given"), "{outcome:#?}");
     // The same key makes one job.
     let job = |key: &str| daemon.create(&format!("copy source dest4 --idempotency-key {key}"));
     let first = job("a");
@@ -179,4 +179,36 @@ fn without_a_service_the_exit_code_is_5_and_a_hint_says_what_to_do() {
     let secret = "create copy //h/s b --source-type cifs --source-option password=geheim --socket nowhere.sock";
     let outcome = sandbox.run(&format!("jobs {secret}")).expect(2);
     assert!(outcome.stderr.contains("--source-option-file") && !outcome.stderr.contains("geheim"), "{outcome:#?}");
+}
+
+#[test]
+fn a_configured_repository_takes_backups_and_gives_them_back() {
+    let sandbox = Sandbox::new("jobs-backup");
+    sandbox.small_tree();
+    fs::create_dir(sandbox.path("export")).unwrap();
+    let conf = format!("[repository:nas]\nformat = directory\nlocation = {}\n", sandbox.path("export").display());
+    sandbox.write("conf", conf.as_bytes());
+    let daemon = Daemon::new(&sandbox).started();
+    let outcome = daemon.jobs("create backup source --repository nas --id b1 --watch").expect(0);
+    assert_eq!(entries(&sandbox.path("source")), entries(&sandbox.path("export/b1")));
+    let job = outcome.stdout.trim_end();
+    let show = daemon.jobs(&format!("show {job}")).expect(0).stdout;
+    assert!(show.contains("repository nas") && show.contains("backup    b1"), "{show}");
+    let list = daemon.jobs("list --kind backup").expect(0).stdout;
+    assert!(list.contains(job) && list.contains("repository nas"), "{list}");
+    daemon.jobs("create restore dest --repository nas --id b1 --watch").expect(0);
+    assert_eq!(entries(&sandbox.path("source")), entries(&sandbox.path("dest")));
+    daemon.jobs("create check --repository nas --read-data 100 --watch").expect(0);
+    daemon.jobs("create delete --repository nas --id b1 --watch").expect(0);
+    assert!(!sandbox.path("export/b1").exists());
+    for (line, words) in [
+        ("create backup source --repository other --id b1", "there are: nas"),
+        ("create restore dest --repository nas", "backup.id is not given"),
+        ("create check --repository nas --id a/b", "a slash"),
+        ("create backup source", "--repository"),
+        ("create copy source dest --repository nas", "not for a job of kind copy"),
+    ] {
+        let outcome = daemon.jobs(line).expect(2);
+        assert!(outcome.stderr.contains(words), "{line}: {outcome:#?}");
+    }
 }

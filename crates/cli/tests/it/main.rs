@@ -3,6 +3,7 @@
 #![expect(unreachable_pub, reason = "`pub` says that other modules use it")]
 #![expect(clippy::unwrap_used, reason = "a helper of a test may fail like the test itself")]
 
+mod backup;
 mod config;
 mod copy;
 mod daemon;
@@ -14,6 +15,7 @@ mod manila;
 mod migrate;
 mod otlp;
 mod report;
+mod schedules;
 mod serve;
 mod signals;
 mod support;

@@ -93,6 +93,7 @@ fn report_lines(report: &ReportBody) -> Vec<String> {
     lines.extend(match &report.summary {
         Summary::Copy(summary) => ui::summary::copy(summary, &[], Palette::PLAIN),
         Summary::Verify(comparison) => ui::summary::verify(comparison, Palette::PLAIN),
+        Summary::Repository(summary) => ui::summary::repository(summary, Palette::PLAIN),
     });
     if let Some(manifest) = &report.manifest {
         lines.push(ui::summary::row("manifest", &format!("{} of {} files", manifest.root, manifest.files)));

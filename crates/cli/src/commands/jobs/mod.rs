@@ -56,13 +56,13 @@ async fn dispatch(cx: &Context<'_>, command: JobsCommand) -> Result<Exit, CliErr
 }
 
 /// Runs until it is done, or until Ctrl-C or SIGTERM: what was asked of the service goes on without us.
-fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+pub(super) fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
     // The default of both ends the process by the signal, which is right here; a bar leaves nothing behind.
     Ok(runtime.block_on(work))
 }
 
-fn address(args: &ConnectArgs) -> Result<Address, CliError> {
+pub(super) fn address(args: &ConnectArgs) -> Result<Address, CliError> {
     let Some(url) = &args.url else {
         if args.token_file.is_some() || args.ca_file.is_some() {
             return Err(CliError::Usage("`--token-file` and `--ca-file` are for `--url`".into()));

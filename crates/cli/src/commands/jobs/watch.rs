@@ -88,6 +88,7 @@ async fn tell_end(cx: &Context<'_>, job: &JobBody) -> Result<(), CliError> {
             let lines = match &report.summary {
                 Summary::Copy(summary) => ui::summary::copy(summary, &[], palette),
                 Summary::Verify(comparison) => ui::summary::verify(comparison, palette),
+                Summary::Repository(summary) => ui::summary::repository(summary, palette),
             };
             for line in lines {
                 cx.console.note(&line);

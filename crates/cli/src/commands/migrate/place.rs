@@ -43,6 +43,8 @@ fn key(spec: &JobSpec) -> String {
     let mut key = Fnv::default();
     for endpoint in [&spec.source, &spec.dest] {
         match endpoint {
+            // Of no migration.
+            Endpoint::None | Endpoint::Repository { .. } | Endpoint::Url { .. } => {}
             Endpoint::Directory { path } => key.add(path.as_os_str().as_bytes()),
             Endpoint::Mount { fs_type, source, subdir, .. } => {
                 key.add(fs_type.as_bytes());
