@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use copy::tree::DestTree;
 use copy::{EntryKind, FileId, LocalTree};
@@ -197,9 +198,17 @@ impl Export {
 
     /// Locks a directory for this process, as far as its file system can, and makes sure that it still has its name.
     pub(super) fn lock(&self, id: &BackupId, dir: &OwnedFd, name: &str) -> Result<(), DirectoryError> {
-        if rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
-            || self.look(name)?.map(|found| found.id) != Some(identity(dir)?.id)
-        {
+        for last in (1..=LOCK_TRIES).map(|number| number == LOCK_TRIES) {
+            if rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) != Err(Errno::WOULDBLOCK) {
+                break;
+            }
+            if last {
+                return Err(DirectoryError::Busy(id.clone()));
+            }
+            // A child that is just being started has a copy of a descriptor that was closed here.
+            std::thread::sleep(LOCK_PAUSE);
+        }
+        if self.look(name)?.map(|found| found.id) != Some(identity(dir)?.id) {
             return Err(DirectoryError::Busy(id.clone()));
         }
         Ok(())
@@ -216,6 +225,10 @@ impl Export {
         Ok(DirectoryError::Planted { name: name.into(), found })
     }
 }
+
+/// How often a lock is tried, and what lies between two tries.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(25);
 
 /// Takes off the flags that forbid a directory to be renamed, which a share's root may have had, and tells them.
 fn thaw(dir: &OwnedFd) -> Result<Option<(LocalTree, copy::InodeFlags)>, DirectoryError> {

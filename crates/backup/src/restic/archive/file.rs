@@ -4,10 +4,10 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use copy::tree::SourceFile;
-use copy::{Action, EntryKind, ErrorClass, FsError, FsOp, FsResult, Metadata};
+use copy::{Action, EntryKind, ErrorClass, FsError, FsOp, FsResult, Metadata, Timestamp};
 
 use super::dir::DirState;
 use super::queue::Piece;
@@ -116,6 +116,23 @@ fn unchanged(run: &Run<'_>, old: &Node, meta: &Metadata) -> Option<Vec<Id>> {
     (bytes == meta.size_bytes).then(|| content.to_vec())
 }
 
+/// The clock that change times are taken from ticks at least so often; 10 ms on the slowest kernels.
+const TICK: Duration = Duration::from_millis(20);
+/// The same of file systems that keep whole seconds, or two.
+const COARSE_TICK: Duration = Duration::from_secs(2);
+
+/// A server whose clock is further ahead than this tells nothing about now by its times.
+const CLOCK_AHEAD_MAX: Duration = Duration::from_hours(1);
+
+/// Whether a file that was changed so short a time before it was read can be changed once more afterwards, and have the
+/// same change time. Such a file is read again by the next backup.
+fn may_change_unseen(ctime: Timestamp, read_at: SystemTime) -> bool {
+    let tick = if ctime.nanos == 0 { COARSE_TICK } else { TICK };
+    let Ok(seconds) = u64::try_from(ctime.seconds) else { return false };
+    let changed_at = SystemTime::UNIX_EPOCH + Duration::new(seconds, ctime.nanos);
+    changed_at + tick >= read_at && changed_at <= read_at + CLOCK_AHEAD_MAX
+}
+
 fn outcome(meta: &Metadata, action: Action, copied_bytes: u64, error: Option<FsError>) -> Outcome {
     Outcome {
         kind: Some(EntryKind::File),
@@ -131,6 +148,7 @@ fn outcome(meta: &Metadata, action: Action, copied_bytes: u64, error: Option<FsE
 fn read(run: &Run<'_>, worker: &mut Worker, dir: &Arc<DirState>, slot: usize) {
     let name = &dir.names[slot];
     worker.counters.opened_files += 1;
+    let began = SystemTime::now();
     let opened = run.retry(worker, || dir.source.open_file(name));
     let (file, meta) = match opened {
         Ok(opened) => opened,
@@ -152,6 +170,9 @@ fn read(run: &Run<'_>, worker: &mut Worker, dir: &Arc<DirState>, slot: usize) {
         whole = Err(error);
     } else if meta.links > 1 {
         run.linked.remember(&meta, &content.ids);
+    }
+    if may_change_unseen(meta.ctime, began) {
+        node.ctime = Time::default();
     }
     let old = dir.parent.as_ref().and_then(|tree| tree.find(name));
     let action = match (&whole, old) {
@@ -418,4 +439,25 @@ pub(super) fn store_piece(run: &Run<'_>, piece: Piece) {
     let _ids = lock(&file.ids);
     file.pending.fetch_sub(1, Ordering::AcqRel);
     file.stored.notify_all();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_within_the_last_tick_is_not_trusted() {
+        let at = |millis: u64| SystemTime::UNIX_EPOCH + Duration::from_millis(millis);
+        let check = |seconds, nanos, read_at, expected| {
+            assert_eq!(may_change_unseen(Timestamp { seconds, nanos }, read_at), expected, "{seconds}.{nanos:09}");
+        };
+        check(100, 5_000_000, at(100_010), true);
+        check(100, 5_000_000, at(100_030), false);
+        check(100, 0, at(101_900), true);
+        check(100, 0, at(102_100), false);
+        // The clock of a server that is ahead.
+        check(500, 1, at(100_000), true);
+        check(5000, 1, at(100_000), false);
+        check(-1, 0, at(0), false);
+    }
 }

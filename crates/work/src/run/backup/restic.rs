@@ -143,6 +143,8 @@ impl Job<'_> {
         let cx = CopyContext { source: &saved, dest: share, monitor, stop: &live.stop, throttle: &live.throttle };
         let mut compare = options::compare_options(order, self.pass.only.clone())?;
         compare.atime = false;
+        // What came to the share since is no fault of the backup.
+        compare.extra = false;
         let found = verify_trees(&cx, &compare).map_err(|error| failure(order, trees, &error))?;
         report.ending = match (report.ending, found.ending) {
             (ending @ Ending::Stopped(_), _) | (_, ending @ Ending::Stopped(_)) => ending,
