@@ -148,9 +148,11 @@ mod tests {
         if std::env::var_os(UPDATE).is_some() {
             std::fs::write(path, text()).unwrap();
         }
+        let parse = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
         let kept = std::fs::read_to_string(path).unwrap_or_default();
+        // The order of keys differs with the features that other crates ask of the JSON library.
         assert!(
-            kept == text(),
+            parse(&kept) == parse(text()),
             "the interface changed: see that no client breaks, then `{UPDATE}=1 cargo test -p web`"
         );
     }

@@ -247,7 +247,7 @@ impl Arena {
     pub(crate) fn copy_with(&self, faults: &Faults, options: CopyOptions) -> Option<CopyReport> {
         let (source, dest, faults) = (self.source(), self.dest(), faults.clone());
         self.in_time(move || {
-            let source = FaultyTree::new(LocalTree::open_source(&source)?, &faults);
+            let source = FaultyTree::new(crate::open_source(&source)?, &faults);
             let dest = FaultyTree::new(LocalTree::open_dest(&dest)?, &faults);
             run(&source, &dest, &options)
         })
@@ -256,7 +256,7 @@ impl Arena {
     /// Copies as users do.
     pub(crate) fn copy(&self, options: CopyOptions) -> Option<CopyReport> {
         let (source, dest) = (self.source(), self.dest());
-        self.in_time(move || run(&LocalTree::open_source(&source)?, &LocalTree::open_dest(&dest)?, &options))
+        self.in_time(move || run(&crate::open_source(&source)?, &LocalTree::open_dest(&dest)?, &options))
     }
 
     /// Waits for a copy on a thread of its own.

@@ -8,6 +8,10 @@
 #![allow(clippy::unnecessary_debug_formatting, reason = "quoted and escaped is how odd paths are read")]
 #![expect(clippy::disallowed_methods, reason = "tests own the directories that they name by path")]
 
+use std::path::Path;
+
+use copy::{CopyError, LocalTree};
+
 mod ancestors;
 mod deep;
 mod dest;
@@ -19,3 +23,13 @@ mod remove;
 mod rights;
 mod source;
 mod swapper;
+
+/// What is copied from. The tests of backups run these attacks too, and restore a snapshot of the source.
+fn open_source(path: &Path) -> Result<LocalTree, CopyError> {
+    LocalTree::open_source(path)
+}
+
+/// What an attacker met before the copy itself began.
+fn met_before() -> u64 {
+    0
+}

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use copy::{Action, CopyOptions, ErrorClass, Weakness};
+use copy::{Action, CopyOptions, CopyReport, ErrorClass, Weakness};
 use rustix::fs::FileType;
 use testkit::model::{Entry, TreeModel};
 
@@ -67,6 +67,15 @@ impl Trap {
     }
 }
 
+/// What changed under the engine's eyes: entries looked at anew, in the way, refused, or gone.
+pub(crate) fn met(report: &CopyReport) -> u64 {
+    let refused = report.fault_classes.iter().filter(|(class, _)| {
+        matches!(class, ErrorClass::Changed | ErrorClass::Escape | ErrorClass::NotFound | ErrorClass::Exists)
+    });
+    let replaced = report.counters.action(Action::Replaced);
+    report.counters.retries + replaced + refused.map(|(_, count)| count).sum::<u64>()
+}
+
 /// Copies again and again while the traps are swapped in and out. Before each round, `prepare` sets the destination up.
 fn race(arena: &Arena, traps: &[Trap], options: &CopyOptions, prepare: impl Fn()) {
     let pairs: Vec<_> = traps.iter().map(|trap| (trap.path.clone(), trap.decoy.clone())).collect();
@@ -78,12 +87,7 @@ fn race(arena: &Arena, traps: &[Trap], options: &CopyOptions, prepare: impl Fn()
         traps.iter().for_each(Trap::lay);
         let Some(report) = arena.copy(options.clone()) else { break };
         rounds += 1;
-        // What changed under the engine's eyes: entries looked at anew, in the way, refused, or gone.
-        let refused = report.fault_classes.iter().filter(|(class, _)| {
-            matches!(class, ErrorClass::Changed | ErrorClass::Escape | ErrorClass::NotFound | ErrorClass::Exists)
-        });
-        let replaced = report.counters.action(Action::Replaced);
-        collisions += report.counters.retries + replaced + refused.map(|(_, count)| count).sum::<u64>();
+        collisions += met(&report) + crate::met_before();
         if rounds % 8 == 0 || arena.is_weak() {
             swaps += swapper.finish();
             // Judged while nothing moves.
