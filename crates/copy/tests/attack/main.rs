@@ -17,6 +17,7 @@ mod deep;
 mod dest;
 mod harness;
 mod lying;
+mod moves;
 mod names;
 mod races;
 mod remove;
