@@ -123,7 +123,7 @@ pub enum Command {
     Jobs(Box<JobsArgs>),
     /// List the schedules of a service, and when they fire next.
     ///
-    /// A schedule makes a job again and again: a section [schedule:NAME] of the configuration. Times are those of the
+    /// A schedule makes a job again and again: a section `[schedule:NAME]` of the configuration. Times are those of the
     /// schedule's time zone.
     Schedules(Box<SchedulesArgs>),
     /// Make and remove the tokens of the REST interface.
