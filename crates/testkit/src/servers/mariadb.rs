@@ -106,7 +106,7 @@ impl MariaDb {
 
     /// It keeps its connections, and answers nothing.
     pub fn freeze(&self) {
-        self.server.signal(Signal::STOP);
+        self.server.freeze();
     }
 
     pub fn thaw(&self) {

@@ -72,6 +72,17 @@ impl Server {
         rustix::process::kill_process_group(group, signal).unwrap();
     }
 
+    /// Stops the whole group; returns when the last of its threads stands still, which may be a while after the signal.
+    #[track_caller]
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+        let end = Instant::now() + START_LIMIT;
+        while !stands_still(self.child.id()) {
+            assert!(Instant::now() < end, "{} does not stop", self.name);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Kills the whole group, which cannot notice, and waits for its end.
     pub fn kill(&mut self) {
         if self.is_running() {
@@ -140,6 +151,22 @@ impl Drop for Server {
     }
 }
 
+/// Whether every thread of every process of a group is stopped, or has ended.
+fn stands_still(group: u32) -> bool {
+    let words = |path: PathBuf| {
+        // The name of the program is in parentheses, and may hold anything.
+        let text = std::fs::read_to_string(path).ok()?;
+        let rest = text.rsplit_once(')')?.1.to_owned();
+        Some(rest.split_whitespace().map(ToOwned::to_owned).collect::<Vec<_>>())
+    };
+    let is_still = |path: PathBuf| words(path).is_none_or(|words| ["T", "t", "Z", "X"].contains(&&*words[0]));
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten().map(|entry| entry.path());
+    let of_group = |process: &PathBuf| words(process.join("stat")).is_some_and(|words| words[2] == group.to_string());
+    entries(Path::new("/proc"))
+        .filter(of_group)
+        .all(|process| entries(&process.join("task")).all(|thread| is_still(thread.join("stat"))))
+}
+
 /// Ports of the loopback device that nobody listens to.
 ///
 /// They lie below those that the kernel gives to outgoing connections: a client that tries a dead port again and again
@@ -186,6 +213,28 @@ mod tests {
         assert_eq!(server.child.wait().unwrap().signal(), Some(Signal::KILL.as_raw()));
         assert!(server.watchdog.wait().unwrap().success());
         assert!(!own.exists());
+    }
+
+    #[test]
+    fn a_frozen_server_stands_still_until_it_is_thawed() {
+        let dir = TempDir::new();
+        let file = dir.path().join("file");
+        let mut command = Command::new("sh");
+        command.args(["-c", "while :; do echo x; done > file"]);
+        let server = Server::spawn("writer", command, dir.path());
+        let bytes = || std::fs::metadata(&file).map_or(0, |meta| meta.len());
+        let wait_for_more = |than| {
+            while bytes() <= than {
+                std::thread::yield_now();
+            }
+        };
+        wait_for_more(0);
+        server.freeze();
+        let before = bytes();
+        std::thread::sleep(Duration::from_millis(50));
+        assert_eq!(bytes(), before);
+        server.signal(Signal::CONT);
+        wait_for_more(before);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl Postgres {
 
     /// It keeps its connections, and answers nothing: neither the server nor any of the processes that serve one each.
     pub fn freeze(&self) {
-        self.server.signal(Signal::STOP);
+        self.server.freeze();
         signal_all(&self.backends(), Signal::STOP);
     }
 

@@ -81,7 +81,7 @@ impl RabbitMq {
 
     /// Stops all that the broker does until [`Self::thaw`]; its connections stay open.
     pub fn freeze(&self) {
-        self.node.signal(Signal::STOP);
+        self.node.freeze();
     }
 
     pub fn thaw(&self) {
