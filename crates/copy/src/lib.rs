@@ -29,6 +29,7 @@ mod monitor;
 mod options;
 mod path;
 mod preflight;
+mod rates;
 mod report;
 mod state;
 mod stop;
@@ -51,6 +52,7 @@ pub use options::{
 };
 pub use path::{RelPath, escape, is_plain_name};
 pub use preflight::{Finding, preflight};
+pub use rates::{ENTRY_BYTES, Rates};
 pub use report::{
     Action, CompareReport, CopyReport, Counters, Difference, DifferenceKind, Ending, EntryRecord, Loss, LossKind, Mover,
 };

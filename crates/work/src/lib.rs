@@ -10,6 +10,7 @@ mod repositories;
 pub mod run;
 pub mod sandbox;
 mod sys;
+pub mod upkeep;
 
 pub use hook::{Hook, HookAccess};
 pub use mount::MountSettings;

@@ -41,6 +41,11 @@ impl ListedState {
             Self::Complete => "complete",
         }
     }
+
+    /// What a deletion has left.
+    pub fn is_rest(self) -> bool {
+        matches!(self, Self::BeingDeleted | Self::Leftover)
+    }
 }
 
 impl Export {

@@ -1,11 +1,11 @@
 //! The one place that derives percent, rates and remaining time from the counters.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::run::{InHand, Run, lock};
 use crate::monitor::{Current, Progress, Stage};
+use crate::rates::{ENTRY_BYTES, Rates};
 use crate::report::Counters;
 
 /// Keeps what is needed to make one look at a run comparable with the next.
@@ -15,26 +15,21 @@ pub(super) struct Gauge {
     /// When the whole began.
     started: Instant,
     percent: f64,
-    samples: VecDeque<(Instant, f64, f64)>,
+    rates: Rates,
     /// Entries were counted to their end.
     scan_ended: bool,
 }
 
-/// Rates are over this much of the past.
-const WINDOW: Duration = Duration::from_secs(5);
-/// An entry is work too: as much as so many bytes.
-const ENTRY_BYTES: f64 = 16.0 * 1024.0;
-
 impl Gauge {
     /// `part`: where this stage begins and ends on the way from 0 to 100.
     pub(super) fn new(part: (f64, f64), started: Instant) -> Self {
-        Self { part, started, percent: part.0, samples: VecDeque::new(), scan_ended: false }
+        Self { part, started, percent: part.0, rates: Rates::default(), scan_ended: false }
     }
 
     pub(super) fn look(&mut self, run: &Run<'_>, stage: Stage, workers: usize) -> Progress {
         let counters = run.totals();
         let moved = run.moved_bytes.load(std::sync::atomic::Ordering::Relaxed) as f64;
-        let (bytes_per_second, entries_per_second) = self.rates(moved, counters.done_entries as f64);
+        let (bytes_per_second, entries_per_second) = self.rates.look(moved, counters.done_entries as f64);
         self.scan_ended = self.scan_ended || run.queue.scan_has_ended();
         // Files on their way are worth their bytes already.
         let in_flight = (moved - counters.copied_bytes as f64).max(0.0);
@@ -90,19 +85,5 @@ impl Gauge {
             (done - moved).max(ENTRY_BYTES) / counters.done_entries as f64
         };
         done + to_move + left * average
-    }
-
-    fn rates(&mut self, bytes: f64, entries: f64) -> (f64, f64) {
-        let now = Instant::now();
-        self.samples.push_back((now, bytes, entries));
-        while self.samples.len() > 2 && now.duration_since(self.samples[0].0) > WINDOW {
-            self.samples.pop_front();
-        }
-        let (start, first_bytes, first_entries) = self.samples[0];
-        let seconds = now.duration_since(start).as_secs_f64();
-        if seconds < 0.05 {
-            return (0.0, 0.0);
-        }
-        ((bytes - first_bytes) / seconds, (entries - first_entries) / seconds)
     }
 }

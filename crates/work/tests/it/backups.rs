@@ -100,6 +100,18 @@ fn a_check_finds_what_changed_and_what_was_never_proven() {
     let (result, told) = check(job).try_run();
     assert_eq!(result.unwrap().ending, WorkEnding::Complete);
     assert!(repository(&told).findings[0].contains("has no manifest"), "{:?}", repository(&told).findings);
+    assert_eq!(repository(&told).findings.len(), 1);
+}
+
+#[test]
+fn a_check_of_all_backups_tells_what_is_none_yet() {
+    let job = turned(backed_up());
+    write_below(job.source(".b2.partial/f"), "half");
+    let job = next(job, Kind::Check).with(|spec| spec.backup.as_mut().unwrap().id = None);
+    let (result, told) = job.try_run();
+    assert_eq!(result.unwrap().ending, WorkEnding::Complete);
+    assert_eq!(repository(&told).kept_backups, 1);
+    assert!(repository(&told).findings[0].contains("`b2` is no complete backup"), "{:?}", repository(&told).findings);
 }
 
 #[test]

@@ -1,34 +1,28 @@
 //! Percent, rates and remaining time of a backup, by the same rule as those of a copy.
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use copy::{Current, Progress, Stage};
+use copy::{Current, ENTRY_BYTES, Progress, Rates, Stage};
 
 use super::run::{Run, lock};
 
 pub(super) struct Gauge {
     started: Instant,
     percent: f64,
-    samples: VecDeque<(Instant, f64, f64)>,
+    rates: Rates,
     scan_ended: bool,
 }
 
-/// Rates are over this much of the past.
-const WINDOW: Duration = Duration::from_secs(5);
-/// An entry is work too: as much as so many bytes.
-const ENTRY_BYTES: f64 = 16.0 * 1024.0;
-
 impl Gauge {
     pub(super) fn new(started: Instant) -> Self {
-        Self { started, percent: 0.0, samples: VecDeque::new(), scan_ended: false }
+        Self { started, percent: 0.0, rates: Rates::default(), scan_ended: false }
     }
 
     pub(super) fn look(&mut self, run: &Run<'_>, stage: Stage, workers: usize) -> Progress {
         let counters = run.totals();
         let moved = run.moved_bytes.load(Ordering::Relaxed) as f64;
-        let (bytes_per_second, entries_per_second) = self.rates(moved, counters.done_entries as f64);
+        let (bytes_per_second, entries_per_second) = self.rates.look(moved, counters.done_entries as f64);
         self.scan_ended = self.scan_ended || stage != Stage::Transfer || run.queue.scan_has_ended();
         let in_flight = (moved - counters.copied_bytes as f64).max(0.0);
         let done = counters.done_bytes as f64 + in_flight + counters.done_entries as f64 * ENTRY_BYTES;
@@ -64,19 +58,5 @@ impl Gauge {
             current,
             workers,
         }
-    }
-
-    fn rates(&mut self, bytes: f64, entries: f64) -> (f64, f64) {
-        let now = Instant::now();
-        self.samples.push_back((now, bytes, entries));
-        while self.samples.len() > 2 && now.duration_since(self.samples[0].0) > WINDOW {
-            self.samples.pop_front();
-        }
-        let (start, first_bytes, first_entries) = self.samples[0];
-        let seconds = now.duration_since(start).as_secs_f64();
-        if seconds < 0.05 {
-            return (0.0, 0.0);
-        }
-        ((bytes - first_bytes) / seconds, (entries - first_entries) / seconds)
     }
 }

@@ -3,7 +3,7 @@
 use std::error::Error as _;
 
 use backup::directory::{
-    BackupId, CheckOptions, Context, Created, DataShare, DirectoryError, Export, ListedState, Proof, Publish, Request,
+    BackupId, CheckOptions, Context, Created, DataShare, DirectoryError, Export, Publish, Request,
 };
 use copy::{CompareReport, CopyOptions, CopyReport, Ending, LocalTree, Monitor, Records};
 use job::documents::{BackupFacts, RepositorySummary};
@@ -12,6 +12,7 @@ use job::{Failure, FailureCode, Kind, Step, WorkResult};
 use super::super::{Done, chain, copy_pass, covers, failure, options, pass};
 use super::{Pass, bad};
 use crate::report::Covers;
+use crate::upkeep;
 
 pub(super) fn run(pass: &Pass<'_>) -> Result<WorkResult, Failure> {
     let held = pass.hold_repository()?;
@@ -96,66 +97,26 @@ impl Job<'_> {
             records: Records::Changes,
             limits: options::limits(&self.pass.order.spec.options),
         };
-        let listed = self.export.list().map_err(|error| failed(self.pass, &error))?;
-        let ids: Vec<_> = match &self.pass.plan.id {
+        let named = match &self.pass.plan.id {
             Some(_) => vec![self.id()?],
-            None => listed.iter().filter(|one| one.state == ListedState::Complete).map(|one| one.id.clone()).collect(),
+            None => Vec::new(),
         };
         self.report(None, |monitor| {
-            let mut total = CompareReport::empty();
-            let mut findings = Vec::new();
-            for one in listed.iter().filter(|one| one.state != ListedState::Complete && ids.len() > 1) {
-                findings.push(format!("`{}` is no complete backup: {}", one.id, one.state.as_str()));
-            }
-            for id in &ids {
-                let checked = self.export.check(&self.context(monitor), id, &options);
-                let checked = checked.map_err(|error| failed(self.pass, &error))?;
-                match &checked.proof {
-                    Proof::Manifest { .. } => {}
-                    Proof::None => findings.push(format!(
-                        "`{id}` has no manifest: another program made it, so that it can be read, and nothing proven"
-                    )),
-                    Proof::Damaged(why) => findings.push(format!("the manifest of `{id}` is of no use: {why}")),
-                }
-                let is_stopped = matches!(checked.report.ending, Ending::Stopped(_));
-                total.add(checked.report);
-                if is_stopped {
-                    break;
-                }
-            }
-            let mut summary = RepositorySummary::new(&total);
-            summary.kept_backups = ids.len() as u64;
-            summary.findings = findings;
-            Ok(Done::of_repository(&total, summary))
+            let checked = upkeep::check_export(&self.export, &self.context(monitor), named, &options);
+            let (report, summary) = checked.map_err(|error| failed(self.pass, &error))?;
+            Ok(Done::of_repository(&report, summary))
         })
     }
 
-    /// Takes away what deletions left that did not come to their end. What is partial may still be gone on with.
     fn prune(&self) -> Result<WorkResult, Failure> {
         if !self.pass.plan.keep.is_all() {
             return Err(bad("backup.keep is for restic repositories: a directory does not say what it is a backup of"));
         }
         let limits = options::limits(&self.pass.order.spec.options);
-        let listed = self.export.list().map_err(|error| failed(self.pass, &error))?;
         self.report(None, |monitor| {
-            let mut total = CompareReport::empty();
-            let mut removed = 0;
-            let ended = |state| matches!(state, ListedState::BeingDeleted | ListedState::Leftover);
-            for one in listed.iter().filter(|one| ended(one.state)) {
-                let deleted = self.export.delete(&self.context(monitor), &one.id, &limits);
-                let deleted = deleted.map_err(|error| failed(self.pass, &error))?;
-                removed += u64::from(deleted.gone);
-                if let Some(report) = deleted.report {
-                    total.add(report);
-                }
-                if !deleted.gone {
-                    break;
-                }
-            }
-            let mut summary = RepositorySummary::new(&total);
-            summary.removed_backups = removed;
-            summary.kept_backups = listed.iter().filter(|one| one.state == ListedState::Complete).count() as u64;
-            Ok(Done::of_repository(&total, summary))
+            let pruned = upkeep::prune_export(&self.export, &self.context(monitor), &limits);
+            let (report, summary) = pruned.map_err(|error| failed(self.pass, &error))?;
+            Ok(Done::of_repository(&report, summary))
         })
     }
 

@@ -4,18 +4,19 @@ use std::path::Component;
 use std::sync::Arc;
 
 use backup::restic::{
-    BackupContext, BackupOptions, CheckOptions, LocalStore, Parent, PruneOptions, Repository, RepositoryError,
-    Retention, SecretString, Snapshot, SnapshotFilter, Store, name_tag, open_address, share_tag,
+    BackupContext, BackupOptions, LocalStore, Parent, PruneOptions, Repository, RepositoryError, SecretString,
+    Snapshot, SnapshotFilter, Store, name_tag, open_address, share_tag,
 };
 use copy::{
     CompareReport, CopyContext, CopyOptions, CopyReport, Ending, EntryRecord, Fault, LocalTree, Monitor, Progress,
     RelPath, Sparse, Stage, StopReason, Verify, verify_trees,
 };
 use job::documents::{BackupFacts, RepositorySummary};
-use job::{Endpoint, Failure, FailureCode, Keep, Kind, Step, WorkResult};
+use job::{Endpoint, Failure, FailureCode, Kind, Step, WorkResult};
 
 use super::super::{Done, chain, copy_pass, failure, options, pass};
 use super::{Pass, bad};
+use crate::upkeep::{self, Kept};
 
 /// Begins the tag by which a job that is resumed finds the snapshot that it had made.
 const JOB_TAG: &str = "manila-job=";
@@ -178,7 +179,7 @@ impl Job<'_> {
         copy_pass(order, trees, live, self.pass.tell, (&source, &dest), &options)
     }
 
-    fn delete(&self, repository: &Repository) -> Result<(CompareReport, RepositorySummary), End> {
+    fn delete(&self, repository: &Repository) -> Result<Kept, End> {
         let wanted = self.wanted()?;
         let named = SnapshotFilter { tags: vec![name_tag(&wanted)], ..self.of_share() };
         let mut found = self.ended(repository.snapshots(&named))?;
@@ -201,42 +202,21 @@ impl Job<'_> {
         Ok((report, summary))
     }
 
-    fn check(&self, repository: &Repository, monitor: &dyn Monitor) -> Result<(CompareReport, RepositorySummary), End> {
-        let options = CheckOptions { read_percent: f64::from(self.pass.plan.read_data_percent) };
-        let checked = self.ended(repository.check(options, monitor, &self.pass.live.stop))?;
-        let mut report = CompareReport::empty();
-        report.ending = checked.ending;
-        report.elapsed = checked.elapsed;
-        report.counters.faults = checked.damages;
-        let mut summary = RepositorySummary::new(&report);
-        summary.kept_backups = checked.snapshots;
-        summary.findings = checked.findings.into_iter().map(|finding| finding.text).collect();
-        Ok((report, summary))
+    fn check(&self, repository: &Repository, monitor: &dyn Monitor) -> Result<Kept, End> {
+        let Pass { plan, live, .. } = self.pass;
+        self.ended(upkeep::check_repository(repository, plan.read_data_percent, monitor, &live.stop))
     }
 
-    fn prune(&self, repository: &Repository, monitor: &dyn Monitor) -> Result<(CompareReport, RepositorySummary), End> {
+    fn prune(&self, repository: &Repository, monitor: &dyn Monitor) -> Result<Kept, End> {
         let Pass { plan, live, .. } = self.pass;
-        let Keep { last, hourly, daily, weekly, monthly, yearly } = plan.keep;
-        let retention = Retention { last, hourly, daily, weekly, monthly, yearly, ..Retention::default() };
-        let now = jiff::Timestamp::now();
-        let judged = self.ended(repository.judge_each_share(&self.of_share(), &retention, now))?;
-        let gone: Vec<_> = judged.iter().filter(|one| !one.is_kept).map(|one| one.snapshot.id).collect();
-        self.ended(repository.delete_snapshots(&gone))?;
-        let pruned = self.ended(repository.prune(PruneOptions::default(), monitor, &live.stop))?;
-        let mut report = CompareReport::empty();
-        report.ending = pruned.ending;
-        report.elapsed = pruned.elapsed;
-        let mut summary = RepositorySummary::new(&report);
-        summary.removed_backups = gone.len() as u64;
-        summary.kept_backups = (judged.len() - gone.len()) as u64;
-        summary.removed_bytes = pruned.freed_bytes;
-        Ok((report, summary))
+        let options = PruneOptions::default();
+        self.ended(upkeep::prune_repository(repository, &self.of_share(), plan.keep, options, monitor, &live.stop))
     }
 
     /// Does something with the repository alone.
     fn on_repository(
         &self,
-        work: impl FnOnce(&Repository, &dyn Monitor) -> Result<(CompareReport, RepositorySummary), End>,
+        work: impl FnOnce(&Repository, &dyn Monitor) -> Result<Kept, End>,
     ) -> Result<WorkResult, Failure> {
         self.report(|monitor| match self.open().and_then(|repository| work(&repository, monitor)) {
             Ok((report, summary)) => Ok(Done::of_repository(&report, summary)),
