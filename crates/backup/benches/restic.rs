@@ -1,9 +1,10 @@
-//! Backup, unchanged backup, restore and check against restic itself, on trees made for it, with the repositories on a
-//! local file system.
+//! Backup, unchanged backup, restore and check against restic itself, and rustic where it is installed, on trees made for
+//! it, with the repositories on a local file system.
 //!
 //! `cargo bench -p backup -- [--dir DIR] [--rounds N] [small|mixed]...`; see the page on performance for what was found.
-//! Ours and restic's run one after the other, in changing order, each in a process of its own, so that time, processor
-//! time and memory are those of the command alone. Needs `restic` and some 8 GB of space in DIR.
+//! They run one after the other, in changing order, each in a process of its own, so that time, processor
+//! time and memory are those of the command alone. Needs `restic`, and in DIR 4 GB and 4 GB more for each round of each program. Delete
+//! no large trees there shortly before.
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a benchmark owns its trees")]
 
 use std::fs::{self, File};
@@ -64,10 +65,11 @@ fn main() {
     fs::create_dir(&scratch.0).unwrap();
     for (name, make) in [("small", small as fn(&Path)), ("mixed", mixed)] {
         if wanted.is_empty() || wanted.contains(&name) {
-            let tree = scratch.0.join("tree");
+            let scratch = scratch.0.join(name);
+            fs::create_dir(&scratch).unwrap();
+            let tree = scratch.join("tree");
             make(&tree);
-            tree_rounds(name, &scratch.0, &tree, rounds);
-            fs::remove_dir_all(&tree).unwrap();
+            tree_rounds(name, &scratch, &tree, rounds);
         }
     }
 }
@@ -146,45 +148,61 @@ impl Random {
 const STEPS: [&str; 4] = ["backup", "unchanged", "restore", "check"];
 
 fn tree_rounds(name: &str, scratch: &Path, tree: &Path, rounds: usize) {
-    let mut costs: [[Vec<Cost>; 2]; 4] = Default::default();
+    let programs = programs();
+    let mut costs: [[Vec<Cost>; PROGRAMS.len()]; STEPS.len()] = Default::default();
     for round in 0..rounds {
         for (step, word) in STEPS.into_iter().enumerate() {
-            let order = if round % 2 == 0 { [0, 1] } else { [1, 0] };
-            for who in order {
-                let repository = scratch.join(["ours", "restic"][who]);
+            for turn in 0..programs {
+                let who = (turn + round) % programs;
+                let repository = scratch.join(PROGRAMS[who]);
                 if step == 0 {
                     init(&repository);
                 }
-                let dest = scratch.join("restored");
+                // Removed at the end only: while ext4 remembers deleted inodes, some minutes, a new one costs it a search
+                // among them, ten times the rest of a small file.
+                let dest = scratch.join(format!("restored-{round}-{who}"));
                 let place = if word == "restore" { &dest } else { tree };
-                let mut command =
-                    if who == 0 { ours(word, &repository, place) } else { restic(word, &repository, place) };
+                let mut command = [ours, restic, rustic][who](word, &repository, place);
                 command.env("RESTIC_CACHE_DIR", scratch.join("cache"));
+                command.env("RUSTIC_CACHE_DIR", scratch.join("cache"));
                 let mut cost = measure(&mut command, scratch);
                 cost.repository_mib = mebibytes(bytes_below(&repository));
-                println!("{name:6} {round} {word:10} {:7} {}", ["ours", "restic"][who], shown(&cost));
+                println!("{name:6} {round} {word:10} {:7} {}", PROGRAMS[who], shown(&cost));
                 costs[step][who].push(cost);
-                let _ = fs::remove_dir_all(dest);
             }
         }
-        for place in ["ours", "restic", "cache"] {
-            fs::remove_dir_all(scratch.join(place)).unwrap();
+        for place in PROGRAMS[..programs].iter().chain(&["cache"]) {
+            fs::rename(scratch.join(place), scratch.join(format!("{place}-{round}"))).unwrap();
         }
     }
-    println!("{name}: medians of {rounds}; ratios ours / restic: wall, durable, CPU, repository");
+    println!("{name}: medians of {rounds}; ratios ours / theirs: wall, durable, CPU, repository");
     for (step, word) in STEPS.into_iter().enumerate() {
-        let [a, b] = &costs[step];
-        let ratio = |of: fn(&Cost) -> f64| median(a.iter().zip(b).map(|(a, b)| of(a) / of(b)).collect());
-        println!("{name:6} {word:10} ours    {}", shown(&medians(a)));
-        println!("{name:6} {word:10} restic  {}", shown(&medians(b)));
-        println!(
-            "{name:6} {word:10} ratio   {:.2}, {:.2}, {:.2}, {:.3}",
-            ratio(|cost| cost.wall),
-            ratio(|cost| cost.durable),
-            ratio(|cost| cost.cpu),
-            ratio(|cost| cost.repository_mib)
-        );
+        let ours = &costs[step][0];
+        println!("{name:6} {word:10} ours    {}", shown(&medians(ours)));
+        for (program, theirs) in PROGRAMS.iter().zip(&costs[step]).take(programs).skip(1) {
+            let ratio = |of: fn(&Cost) -> f64| median(ours.iter().zip(theirs).map(|(a, b)| of(a) / of(b)).collect());
+            println!("{name:6} {word:10} {program:7} {}", shown(&medians(theirs)));
+            println!(
+                "{name:6} {word:10} ratio   {:.2}, {:.2}, {:.2}, {:.3}",
+                ratio(|cost| cost.wall),
+                ratio(|cost| cost.durable),
+                ratio(|cost| cost.cpu),
+                ratio(|cost| cost.repository_mib)
+            );
+        }
     }
+}
+
+const PROGRAMS: [&str; 3] = ["ours", "restic", "rustic"];
+
+/// How many of them there are here; the last one is not everywhere.
+fn programs() -> usize {
+    let answer = Command::new("rustic").arg("--version").stdout(Stdio::null()).status();
+    if answer.is_ok_and(|status| status.success()) {
+        return PROGRAMS.len();
+    }
+    println!("rustic is not installed: it is left out");
+    PROGRAMS.len() - 1
 }
 
 fn shown(cost: &Cost) -> String {
@@ -221,7 +239,7 @@ fn bytes_below(dir: &Path) -> u64 {
         .fold(0, |bytes, (path, meta)| bytes + if meta.is_dir() { bytes_below(&path) } else { meta.len() })
 }
 
-/// restic makes the repositories of both, so that both derive their keys at the same cost.
+/// restic makes the repositories of all, so that all derive their keys at the same cost.
 fn init(repository: &Path) {
     let mut command = Command::new("restic");
     command.args(["--quiet", "--no-cache", "init", "--repository-version", "2", "-r"]).arg(repository);
@@ -240,6 +258,17 @@ fn restic(word: &str, repository: &Path, place: &Path) -> Command {
     match word {
         "backup" | "unchanged" => command.args(["backup", "--with-atime"]).arg(place),
         "restore" => command.args(["restore", "latest", "--target"]).arg(place),
+        _ => command.args(["check", "--read-data"]),
+    };
+    command
+}
+
+fn rustic(word: &str, repository: &Path, place: &Path) -> Command {
+    let mut command = Command::new("rustic");
+    command.args(["--no-progress", "--log-level", "error", "-r"]).arg(repository).env("RUSTIC_PASSWORD", PASSWORD);
+    match word {
+        "backup" | "unchanged" => command.args(["backup", "--with-atime"]).arg(place),
+        "restore" => command.args(["restore", "latest"]).arg(place),
         _ => command.args(["check", "--read-data"]),
     };
     command

@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::de::DeserializeOwned;
 
 use super::chunker::Chunker;
-use super::crypto::{self, Key};
+use super::crypto::{self, Key, ScryptCost, Underivable};
 use super::error::{RepositoryError, Result};
 use super::id::Id;
 use super::index::{Index, IndexFile, Location};
@@ -43,9 +43,6 @@ impl std::fmt::Debug for Master {
     }
 }
 
-/// What scrypt may cost to open a key file: 256 MiB. Whoever can write to the storage could ask for any sum.
-const SCRYPT_BYTES_MAX: u64 = 256 << 20;
-const SCRYPT_PASSES_MAX: u32 = 16;
 /// Key files that are tried; each costs a second of work.
 const KEYS_MAX: usize = 32;
 /// A file that is JSON is at most this large unpacked: restic's index files are a hundredth of it.
@@ -62,7 +59,7 @@ impl Repository {
         let master = MasterKey::new();
         let own = key_of(&master).expect("lengths of a key");
         // The key before the config, which is what makes a repository of the place.
-        let key = new_key_file(&master, password).map_err(|error| core_error("derive a key", &error))?;
+        let key = new_key_file(&master, password)?;
         let key = Bytes::from(serde_json::to_vec(&key).expect("a key file has nothing that JSON refuses"));
         let key_id = Id::of(&key);
         store.write(FileKind::Key, &key_id, &[key])?;
@@ -248,7 +245,7 @@ fn unpack(key: &Key, sealed: &[u8]) -> Option<Vec<u8>> {
 
 /// A key file with restic's cost in memory, 32 MiB, which every reader has to spend; the library's own would take four
 /// times that. Three passes make up for it.
-fn new_key_file(master: &MasterKey, password: &SecretString) -> rustic_core::RusticResult<KeyFile> {
+fn new_key_file(master: &MasterKey, password: &SecretString) -> Result<KeyFile> {
     let mut file = KeyFile {
         hostname: None,
         username: None,
@@ -260,10 +257,21 @@ fn new_key_file(master: &MasterKey, password: &SecretString) -> rustic_core::Rus
         data: Vec::new(),
         salt: crypto::random_bytes(64),
     };
-    let (encrypt, k, r) = file.kdf_key(&password.expose_secret().as_bytes())?.to_keys();
-    let derived = Key::from_parts(&encrypt, &k, &r).expect("lengths of a key");
+    let derived = derive(&file, password).map_err(|error| match error {
+        Underivable::NoThread(reason) => no_thread(reason),
+        Underivable::TooMuch | Underivable::Unsound => unreachable!("the parameters above are sound"),
+    })?;
     file.data = derived.seal(&serde_json::to_vec(master).expect("a key has nothing that JSON refuses"));
     Ok(file)
+}
+
+fn derive(file: &KeyFile, password: &SecretString) -> std::result::Result<Key, Underivable> {
+    let cost = ScryptCost { n: file.n, r: file.r, p: file.p };
+    Key::derive(password.expose_secret().as_bytes(), &file.salt, cost)
+}
+
+fn no_thread(reason: String) -> RepositoryError {
+    RepositoryError::Core { what: "derive a key", reason }
 }
 
 /// The key that the password gives and that opens the config. A key of nothing may lie beside it, of somebody who began
@@ -301,15 +309,15 @@ enum Tried {
 fn try_key(store: &dyn Store, id: &Id, password: &SecretString) -> Result<Tried> {
     let json = store.read(FileKind::Key, id)?;
     let Ok(file) = serde_json::from_slice::<KeyFile>(&json) else { return Ok(Tried::Broken("is no key file")) };
-    let cost = u64::from(file.n).saturating_mul(u64::from(file.r)).saturating_mul(128);
-    if file.kdf != "scrypt" || cost > SCRYPT_BYTES_MAX || file.p > SCRYPT_PASSES_MAX {
-        return Ok(Tried::Broken("asks for a derivation of keys that is not known or costs too much"));
+    if file.kdf != "scrypt" {
+        return Ok(Tried::Broken("asks for a derivation of keys that is not known"));
     }
-    let Ok(derived) = file.kdf_key(&password.expose_secret().as_bytes()) else {
-        return Ok(Tried::Broken("has unsound parameters"));
+    let derived = match derive(&file, password) {
+        Ok(derived) => derived,
+        Err(Underivable::TooMuch) => return Ok(Tried::Broken("asks for a derivation of keys that costs too much")),
+        Err(Underivable::Unsound) => return Ok(Tried::Broken("has unsound parameters")),
+        Err(Underivable::NoThread(reason)) => return Err(no_thread(reason)),
     };
-    let (encrypt, k, r) = derived.to_keys();
-    let Some(derived) = Key::from_parts(&encrypt, &k, &r) else { return Ok(Tried::Broken("is no key file")) };
     let Ok(master) = derived.open(&file.data) else { return Ok(Tried::Closed) };
     let Ok(master) = serde_json::from_slice::<MasterKey>(&master) else {
         return Ok(Tried::Broken("holds no key of a repository"));
