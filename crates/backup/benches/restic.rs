@@ -267,7 +267,7 @@ fn rustic(word: &str, repository: &Path, place: &Path) -> Command {
     let mut command = Command::new("rustic");
     command.args(["--no-progress", "--log-level", "error", "-r"]).arg(repository).env("RUSTIC_PASSWORD", PASSWORD);
     match word {
-        "backup" | "unchanged" => command.args(["backup", "--with-atime"]).arg(place),
+        "backup" | "unchanged" => command.args(["backup", "--set-atime", "yes"]).arg(place),
         "restore" => command.args(["restore", "latest"]).arg(place),
         _ => command.args(["check", "--read-data"]),
     };
